@@ -1,0 +1,15 @@
+"""The control without a curriculum: the refinement stage alone, same presets as three_stage.py.
+
+    python launch.py --config configs/single_stage.py:tiny --workdir runs/single
+"""
+
+from ml_collections import ConfigDict
+
+from configs import three_stage
+
+
+def get_config(preset: str = "base") -> ConfigDict:
+    """three_stage.py with its last stage only."""
+    config = three_stage.get_config(preset)
+    config.stages = config.stages[-1:]
+    return config

@@ -1,0 +1,69 @@
+"""``python -m data_prep --book B --out D``: prepare a book and print what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from data_prep.config import SPLITS, STAGES, PrepConfig, PrepError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise PrepError(f"{message}; see --help")
+
+
+def summary(dataset: dict[str, Any]) -> str:
+    """A few lines for a person: chapters, sentences, examples and tokens per stage and split, tokenizer."""
+    chapters, sentences = dataset["split"]["chapters"], dataset["sentences"]
+    title = dataset["book"]["title"] or dataset["book"]["name"]
+    lines = [
+        f"{title}: {len(dataset['split']['titles'])} {dataset['split']['kind']}, "
+        f"{sum(sentences.values())} sentences, {dataset['vocab_size']} tokens in the vocabulary",
+        f"held out: validation {chapters['validation']}, test {chapters['test']}, "
+        f"split seed {dataset['split']['seed']}",
+        f"{'':14}" + "".join(f"{split:>22}" for split in SPLITS),
+    ]
+    for stage in STAGES:
+        row = [dataset["stages"][stage][split] for split in SPLITS]
+        cells = [f"{cell['examples']:,} ({cell['tokens']:,} tok)" for cell in row]
+        lines.append(f"{stage:14}" + "".join(f"{cell:>22}" for cell in cells))
+    for step in dataset["curriculum"]["relaxations"]:
+        lines.append(f"thresholds relaxed: {step['stage']} {step['split']}, now {step['examples']} examples")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0, 2 with one line on stderr for anything the user can mend, 130 when interrupted."""
+    parser = _Parser(
+        prog="python -m data_prep", description="Prepare one book for training.", allow_abbrev=False
+    )
+    parser.add_argument("--book", required=True, type=Path, help="a text file")
+    parser.add_argument("--out", required=True, type=Path, help="the data directory to write")
+    for field in fields(PrepConfig):
+        kind = type(field.default)
+        parser.add_argument(
+            f"--{field.name}", type=kind, default=field.default, help=f"default {field.default}"
+        )
+    try:
+        options = vars(parser.parse_args(argv))
+        book, out = options.pop("book"), options.pop("out")
+        config = PrepConfig(**options)
+        from data_prep.pipeline import prepare
+
+        print(summary(prepare(book, out, config, lambda line: print(line, file=sys.stderr))))
+    except PrepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Settings and the one error type of the package (standard library only)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+SCHEMA_VERSION = 1  # the contract with the reader of a data directory
+PREPARATION_VERSION = 1  # raise it whenever the same book and settings give other bytes
+
+STAGES = ("foundational", "structural", "refinement")
+SPLITS = ("train", "validation", "test")
+EMBEDDERS = ("lsa", "npy:<path>")
+
+
+class PrepError(ValueError):
+    """A book, setting or directory that cannot be used; the message is one line: what, where, how to mend."""
+
+
+@dataclass(frozen=True)
+class PrepConfig:
+    """Everything that decides what a data directory holds, besides the book itself.
+
+    Percentiles (0 to 100) are taken over the training split's sentences.
+
+    Raises:
+        PrepError: a value of the wrong type or out of range.
+    """
+
+    vocab_size: int = 25_000  # upper bound; BPE stops earlier when pairs get rarer than min_frequency
+    min_frequency: int = 5  # least count of a pair in the training split to become a token
+    embedder: str = "lsa"  # "lsa", or "npy:<path>" with one row per sentence of the book
+    split_seed: int = 0  # draws the held-out chapters
+    held_out_fraction: float = 0.1  # share of the bytes for validation, and again for test
+    min_sentence_words: int = 4  # shorter sentences teach nothing and look central
+    foundational_max_difficulty: float = 40.0  # percentile: short, common words, few clauses
+    foundational_min_centrality: float = 50.0  # percentile: near the middle of a theme
+    structural_min_difficulty: float = 15.0  # percentile of an evidence-claim pair
+    structural_max_difficulty: float = 90.0
+    structural_fraction: float = 0.25  # pairs wanted per training sentence; cohesion fills up to it
+    min_train_examples: int = 64  # thresholds relax until a stage has this many
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            if kind is float and type(value) is int:
+                object.__setattr__(self, field.name, float(value))
+            elif type(value) is not kind:
+                raise PrepError(f"{field.name} must be {_KIND[kind]}, not {value!r}")
+            if kind is float and not math.isfinite(getattr(self, field.name)):
+                raise PrepError(f"{field.name} must be a finite number, not {value!r}")
+        _check(self.vocab_size >= 260, "vocab_size", "at least 260 (4 special tokens and 256 bytes)")
+        _check(self.vocab_size < 2**31, "vocab_size", "below 2147483648")
+        _check(self.min_frequency >= 1, "min_frequency", "at least 1")
+        _check(self.min_frequency < 2**31, "min_frequency", "below 2147483648")
+        _check(self.split_seed >= 0, "split_seed", "zero or more")
+        _check(0.02 <= self.held_out_fraction <= 0.3, "held_out_fraction", "between 0.02 and 0.3")
+        _check(self.min_sentence_words >= 1, "min_sentence_words", "at least 1")
+        _check(0 < self.structural_fraction <= 1, "structural_fraction", "above 0 and at most 1")
+        _check(self.min_train_examples >= 1, "min_train_examples", "at least 1")
+        for name in (
+            "foundational_max_difficulty",
+            "foundational_min_centrality",
+            "structural_min_difficulty",
+            "structural_max_difficulty",
+        ):
+            _check(0 <= getattr(self, name) <= 100, name, "a percentile, 0 to 100")
+        _check(
+            self.structural_min_difficulty < self.structural_max_difficulty,
+            "structural_min_difficulty",
+            "below structural_max_difficulty",
+        )
+        if self.embedder != "lsa" and not (self.embedder.startswith("npy:") and len(self.embedder) > 4):
+            raise PrepError(f"unknown embedder {self.embedder!r}; valid ones are {' and '.join(EMBEDDERS)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, one entry per field."""
+        return asdict(self)
+
+
+_KIND = {int: "a whole number", float: "a number", str: "a string"}
+
+
+def _check(good: bool, name: str, wanted: str) -> None:
+    if not good:
+        raise PrepError(f"{name} must be {wanted}")

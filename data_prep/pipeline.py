@@ -1,0 +1,240 @@
+"""From a book to a data directory: read, split, fit on the training split, choose, encode, write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from data_prep import curriculum, embed, segment
+from data_prep.config import PREPARATION_VERSION, SCHEMA_VERSION, SPLITS, STAGES, PrepConfig, PrepError
+from data_prep.difficulty import MODE, difficulty
+from data_prep.importance import TokenImportance
+from data_prep.pairs import Pair, find_pairs
+from data_prep.segment import Chapter, Sentence
+from data_prep.text import Book, read_book, words
+from data_prep.tokenizer import SPECIALS, encode, train_tokenizer
+from data_prep.writer import (
+    DATASET,
+    TOKENIZER,
+    Record,
+    finished,
+    ids_dtype,
+    replaced_directory,
+    sha256,
+    write_json,
+    write_shard,
+)
+
+SEP = SPECIALS.index("[SEP]")
+LIBRARIES = ("array-record", "msgpack", "numpy", "scipy", "tokenizers")
+
+
+def prepare(
+    book: Path, out: Path, config: PrepConfig, progress: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Write the data directory ``out`` for ``book`` and return its dataset.json.
+
+    Returns at once if ``out`` was already made from the same book and config and is intact. ``out`` appears
+    complete or not at all, and the same book and config give the same bytes.
+
+    Args:
+        book: a text file: UTF-8, UTF-16 with a byte order mark, or Windows-1252.
+        out: the directory to make; an older data directory there is replaced.
+        config: settings.
+        progress: called with one line per step.
+
+    Raises:
+        PrepError: the book, the settings or the place cannot be used.
+    """
+    book, out = Path(book), Path(out)
+    source = read_book(book)
+    vectors_file = (
+        embed.NpyEmbedder(Path(config.embedder[4:])).fingerprint if config.embedder != "lsa" else None
+    )
+    if dataset := finished(out, source.sha256, config, vectors_file):
+        progress(f"{out} is up to date")
+        return dataset
+    progress(
+        f"read {source.name}: {source.encoding}, {source.boilerplate_lines} lines of boilerplate removed"
+    )
+    with replaced_directory(out) as scratch:
+        dataset = _prepare(source, scratch, config, progress)
+        write_json(scratch / DATASET, dataset)
+    return dataset
+
+
+def split_book(text: str, config: PrepConfig) -> tuple[list[Chapter], dict[str, list[int]], str]:
+    """Chapters, the indices of each split's, and their kind: "chapters", or "blocks" for want of chapters."""
+    chapters, kind = segment.chapters(text), "chapters"
+    if len(chapters) < segment.MIN_CHAPTERS:
+        chapters, kind = segment.as_blocks(chapters), "blocks"
+    sizes = [len(chapter.text.encode()) for chapter in chapters]
+    return chapters, segment.hold_out(sizes, config.held_out_fraction, config.split_seed), kind
+
+
+def _prepare(
+    source: Book, folder: Path, config: PrepConfig, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    chapters, splits, kind = split_book(source.text, config)
+    split_of_chapter = np.zeros(len(chapters), int)
+    for s, split in enumerate(SPLITS):
+        split_of_chapter[splits[split]] = s
+    sentences = segment.book_sentences(chapters)
+    progress(f"{len(chapters)} {kind}, {len(sentences)} sentences")
+
+    paragraphs = [p.text + "\n\n" for chapter in chapters for p in chapter.paragraphs]
+    places = [(c, p) for c, chapter in enumerate(chapters) for p in range(len(chapter.paragraphs))]
+    chapter_of = np.array([c for c, _ in places])
+    train = split_of_chapter[chapter_of] == 0
+    tokenizer = train_tokenizer(
+        [text for text, use in zip(paragraphs, train, strict=True) if use],
+        config.vocab_size,
+        config.min_frequency,
+    )
+    vocab_size = tokenizer.get_vocab_size()
+    progress(f"tokenizer of {vocab_size} tokens")
+
+    ids = encode(tokenizer, paragraphs)
+    importance = TokenImportance(ids, chapter_of, train, vocab_size)
+    refinement = [
+        Record(i, importance(i, c), c, p, bytes=len(text.encode()))
+        for i, (c, p), text in zip(ids, places, paragraphs, strict=True)
+    ]
+    chosen, pairs, report = _choose(chapters, sentences, split_of_chapter, config, progress)
+    records = {
+        "foundational": _sentence_records(tokenizer, importance, sentences, chosen["foundational"]),
+        "structural": _pair_records(tokenizer, importance, sentences, pairs, chosen["structural"]),
+        "refinement": {
+            split: [r for r in refinement if split_of_chapter[r.chapter] == s]
+            for s, split in enumerate(SPLITS)
+        },
+    }
+    tokenizer.save(str(folder / TOKENIZER))
+    dtype = ids_dtype(vocab_size)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "preparation_version": PREPARATION_VERSION,
+        "book": {"name": source.name, "sha256": source.sha256, "title": source.title, "bytes": source.bytes},
+        "reading": {"encoding": source.encoding, "boilerplate_lines_removed": source.boilerplate_lines},
+        "config": config.to_dict(),
+        "special_ids": {name.strip("[]").lower(): i for i, name in enumerate(SPECIALS)},
+        "vocab_size": vocab_size,
+        "vocab_rows": -(-vocab_size // 64) * 64,
+        "ids_dtype": {"<u2": "uint16", "<u4": "uint32"}[dtype],
+        "tokenizer": {"file": TOKENIZER, "sha256": sha256(folder / TOKENIZER)},
+        "stages": {
+            stage: {
+                split: write_shard(folder, stage, split, records[stage][split], dtype) for split in SPLITS
+            }
+            for stage in STAGES
+        },
+        "split": {
+            "seed": config.split_seed,
+            "kind": kind,
+            "chapters": splits,
+            "titles": [chapter.title for chapter in chapters],
+        },
+        "versions": {
+            "python": "{}.{}".format(*sys.version_info[:2]),
+            **{name: version(name) for name in LIBRARIES},
+        },
+        **report,
+    }
+
+
+def _choose(
+    chapters: Sequence[Chapter],
+    sentences: Sequence[Sentence],
+    split_of_chapter: np.ndarray,
+    config: PrepConfig,
+    progress: Callable[[str], None],
+) -> tuple[dict[str, dict[str, list[int]]], list[Pair], dict[str, Any]]:
+    """Score every sentence, find pairs, filter both; and the report of it for dataset.json."""
+    texts = [sentence.text for sentence in sentences]
+    sentence_words = [words(text) for text in texts]
+    lengths = np.array([len(found) for found in sentence_words])
+    chapter = np.array([sentence.chapter for sentence in sentences], int)
+    split_of = split_of_chapter[chapter]
+    train = split_of == 0
+    if not train.any():
+        raise PrepError("no training sentence is left; the book needs prose, not only headings")
+    fit = train & (lengths >= config.min_sentence_words)
+    if not fit.any():
+        fit = train
+    embedder = embed.make_embedder(config.embedder, [t for t, use in zip(texts, train, strict=True) if use])
+    vectors = embedder.encode(texts)
+    kinds = np.array([chapters[s.chapter].paragraphs[s.paragraph].kind for s in sentences])
+    distinct = np.zeros(len(sentences), bool)
+    for s in range(len(SPLITS)):
+        distinct |= curriculum.unique(sentences, split_of == s)
+    hard = difficulty(texts, sentence_words, train)
+    central = embed.centrality(vectors, fit & distinct)
+    central = curriculum.detrended_centrality(central, lengths, fit & distinct)
+    auc = embed.adjacent_auc(vectors[train], chapter[train])
+    progress(f"embedder {config.embedder}: neighbours nearer than chance with AUC {auc}")
+
+    prose = kinds == segment.PROSE
+    usable = distinct & (prose if all((prose & (split_of == s)).any() for s in range(3)) else kinds != "")
+    simple, log = curriculum.foundational(split_of, usable, lengths, hard, central, config)
+    pairs = find_pairs(sentences, vectors, kinds != segment.HEADING)
+    paired, more = curriculum.structural(pairs, split_of, lengths, hard, config)
+    for step in log + more:
+        progress(f"relaxed {step['stage']} ({step['split']}) to reach {step['examples']} examples")
+    tiers = {
+        split: {str(tier): sum(pairs[i].tier == tier for i in paired[split]) for tier in (1, 2, 3)}
+        for split in SPLITS
+    }
+    report = {
+        "curriculum": {"relaxations": log + more, "pair_tiers": tiers},
+        "difficulty": {"mode": MODE},
+        "embedder": embed.describe(embedder, config.embedder, auc),
+        "sentences": {split: int(np.sum(split_of == s)) for s, split in enumerate(SPLITS)},
+    }
+    return {"foundational": simple, "structural": paired}, pairs, report
+
+
+def _sentence_records(
+    tokenizer: Tokenizer,
+    importance: TokenImportance,
+    sentences: Sequence[Sentence],
+    chosen: dict[str, list[int]],
+) -> dict[str, list[Record]]:
+    made: dict[str, list[Record]] = {}
+    for split, indices in chosen.items():
+        texts = [sentences[i].lead + sentences[i].text for i in indices]
+        made[split] = []
+        for i, text, ids in zip(indices, texts, encode(tokenizer, texts), strict=True):
+            s = sentences[i]
+            scores = importance(ids, s.chapter)
+            made[split].append(Record(ids, scores, s.chapter, s.paragraph, s.index, bytes=len(text.encode())))
+    return made
+
+
+def _pair_records(
+    tokenizer: Tokenizer,
+    importance: TokenImportance,
+    sentences: Sequence[Sentence],
+    pairs: Sequence[Pair],
+    chosen: dict[str, list[int]],
+) -> dict[str, list[Record]]:
+    made: dict[str, list[Record]] = {}
+    for split, indices in chosen.items():
+        evidence = encode(tokenizer, [pairs[i].evidence for i in indices])
+        claims = encode(tokenizer, [pairs[i].claim for i in indices])
+        made[split] = []
+        for i, before, after in zip(indices, evidence, claims, strict=True):
+            pair, s = pairs[i], sentences[pairs[i].claim_at]
+            ids = np.concatenate([before, np.array([SEP], np.uint32), after])
+            scores = importance(ids, s.chapter)
+            scores[len(before)] = 0  # the separator carries no text
+            size = len((pair.evidence + pair.claim).encode())
+            made[split].append(
+                Record(ids, scores, s.chapter, s.paragraph, s.index, pair.tier, pair.weight, size)
+            )
+    return made

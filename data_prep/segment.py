@@ -1,0 +1,355 @@
+"""Chapters, paragraphs and sentences of a cleaned book, and the choice of held-out chapters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.config import PrepError
+from data_prep.text import WORD
+
+if TYPE_CHECKING:
+    from spacy.tokens import Doc
+
+HEADING, PROSE, VERSE = "heading", "prose", "verse"
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """One paragraph: prose on one line, verse and headings with their line breaks."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter, its heading being its first paragraphs, or a block of paragraphs standing in for one."""
+
+    title: str
+    paragraphs: tuple[Paragraph, ...]
+
+    @property
+    def text(self) -> str:
+        """The cleaned text: every paragraph followed by a blank line."""
+        return "".join(paragraph.text + "\n\n" for paragraph in self.paragraphs)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence and its place: chapter of the book, paragraph of the chapter, index in the paragraph."""
+
+    text: str
+    lead: str  # the whitespace that stands before it in its paragraph: "", " " or a line break
+    chapter: int
+    paragraph: int
+    index: int
+
+
+# --- sentences -------------------------------------------------------------------------------------------
+
+_NOT_ENDS = (
+    "mr mrs ms messrs mme mlle dr st prof rev hon gen col capt lieut lt maj sgt jr viz cf vs esq "
+    "jan feb mar apr aug sept oct nov dec i.e e.g vol pp art chap fig ed"
+)
+_ABBREVIATIONS = frozenset(_NOT_ENDS.split())
+_SPEECH = (
+    r"said|cried|asked|replied|answered|exclaimed|thought|added|continued|returned|began|whispered|remarked"
+)
+# An end mark with its closing quotes, then white space; scripts without spaces end at their own marks.
+_END = re.compile(r"(?:[.!?…।]+[\"'”’»)\]_*]*(?=\s)|[。！？]+[」』”’]*)\s*")
+_OPENERS = "\"'“‘«([_*—–-¿¡"
+_TAG = re.compile(rf"(?:[A-Z][\w.]* ){{1,2}}(?:{_SPEECH})\b|I (?:{_SPEECH})\b")
+
+
+def sentences(paragraph: str) -> list[tuple[int, int]]:
+    """Half-open character spans of the sentences of one paragraph, in order, white space left out.
+
+    A sentence ends at ``. ! ? …`` and the quotes that close on it, before white space and a capital, digit
+    or opening quote. Abbreviations, initials and "quote!" followed by its speaker do not end one.
+    """
+    spans, start = [], len(paragraph) - len(paragraph.lstrip())
+    for end in _END.finditer(paragraph):
+        mark = end.group().rstrip()
+        if _ends_sentence(paragraph, start, end.start(), mark, end.end()):
+            spans.append((start, end.start() + len(mark)))
+            start = end.end()
+    stop = len(paragraph.rstrip())
+    return [*spans, (start, stop)] if start < stop else spans
+
+
+def _ends_sentence(text: str, start: int, at: int, mark: str, after: int) -> bool:
+    following = text[after : after + 40].lstrip(_OPENERS)
+    if not following or following[0].islower() or not following[0].isalnum():
+        return False
+    quoted = mark[-1] in "\"'”’»"
+    if quoted and text[after] == following[0] and _TAG.match(following):
+        return False  # “Come back!” Alice said.
+    if mark.startswith(("...", "…")):
+        return not re.match(r"I\b", following)  # I ... I do not know.
+    if mark != "." and not (quoted and mark[0] == "."):
+        return True
+    before = text[max(start, at - 12) : at]
+    word = before[max(before.rfind(c) for c in " \n—(“‘\"'") + 1 :]
+    if len(word) == 1 and word.isupper() and word != "I":
+        return quoted  # an initial
+    if word == "No" and following[0].isdigit():
+        return False
+    return word.lower() not in _ABBREVIATIONS
+
+
+def spacy_component() -> Callable[[Doc], Doc]:
+    """The sentence rule as a spaCy component, registered as ``"book_sentences"``; imports spaCy.
+
+    After a call, ``nlp.add_pipe("book_sentences")`` works for any pipeline.
+    """
+    from spacy.language import Language
+
+    def book_sentences(doc: Any) -> Any:
+        starts = [start for start, _ in sentences(doc.text)]
+        at = 0
+        for token in doc:
+            token.is_sent_start = at < len(starts) and token.idx + len(token.text_with_ws) > starts[at]
+            at += bool(token.is_sent_start)
+        return doc
+
+    if not Language.has_factory("book_sentences"):
+        Language.component("book_sentences", func=book_sentences)
+    return book_sentences
+
+
+def book_sentences(chapters: Sequence[Chapter]) -> list[Sentence]:
+    """Every sentence of the book's prose and verse, in reading order; headings and ornaments have none."""
+    found = []
+    for c, chapter in enumerate(chapters):
+        for p, paragraph in enumerate(chapter.paragraphs):
+            if paragraph.kind == HEADING:
+                continue
+            text = paragraph.text
+            for i, (start, end) in enumerate(sentences(text)):
+                if WORD.search(text, start, end):
+                    lead = text[start - 1] if start and text[start - 1].isspace() else ""
+                    found.append(Sentence(text[start:end], lead, c, p, i))
+    return found
+
+
+# --- paragraphs ------------------------------------------------------------------------------------------
+
+_ITALICS = re.compile(r"(?<![\w_])_([^_]+)_(?![\w_])")
+_ILLUSTRATION = re.compile(r"\[Illustration[^\]]*\]", re.IGNORECASE)
+
+
+def blocks(text: str) -> list[list[str]]:
+    """Runs of lines between blank lines, each line with single spaces; very long lines stand alone."""
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    lengths = [len(line) for line in lines if line]
+    unwrapped = bool(lengths) and float(np.median(lengths)) > 100
+    found: list[list[str]] = []
+    block: list[str] = []
+    for line in [*lines, ""]:
+        if line and not (unwrapped and len(line) > 100):
+            block.append(line)
+            continue
+        if block:
+            found.append(block)
+        block = []
+        if line:
+            found.append([line])
+    return found
+
+
+def paragraph(block: list[str], width: int) -> Paragraph | None:
+    """One block of lines as a paragraph, or None for an illustration's caption.
+
+    Verse is told from prose by its line breaks: in wrapped prose the next line's first word would not have
+    fitted on the line before, within ``width`` characters.
+    """
+    forced = sum(
+        len(line) + 1 + len(following.split(" ", 1)[0]) > 0.85 * width for line, following in pairwise(block)
+    )
+    verse = len(block) > 1 and 2 * forced < len(block) - 1
+    if len(block) == 2 and max(map(len, block)) > 0.75 * width:
+        verse = False  # two lines of prose, broken early
+    text = _ITALICS.sub(r"\1", ("\n" if verse else " ").join(block))
+    text = _ILLUSTRATION.sub("", text).strip()
+    return Paragraph(text, VERSE if verse else PROSE) if text else None
+
+
+# --- chapters --------------------------------------------------------------------------------------------
+
+_UNITS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth last"
+_WORD_NUMBER = f"{'|'.join(_UNITS.split())}|the (?:{'|'.join(_ORDINALS.split())})"
+_NUMBER = rf"(?:\d{{1,3}}|[IVXLC]{{1,8}}|[ivxlc]{{1,8}}|(?i:{_WORD_NUMBER}))"
+_PARENT = r"(?i:book|part|volume|vol\.)"
+_CHILD = r"(?i:chapter|chap\.|letter|canto|act|scene|stave|section|adventure|tale|story)"
+_LABEL = re.compile(rf"({_PARENT}|{_CHILD}) ({_NUMBER})(?![\w’'])[.:,]?(?: ?[-—–:.]* ?(?=[\W\dA-Z])\S.*)?$")
+_NAMED = re.compile(r"(?i:(prologue|epilogue|preface|introduction|conclusion|afterword|foreword))[.:]?$")
+_BARE = re.compile(r"(\d{1,3}|[IVXLC]{1,8})(?:\.|\.? [-—–]?.{0,60}(?<![.,;]))?$")
+_SMALL = 40  # words; a heading with less text before the next is a contents line or a part title
+
+
+def _label(block: list[str], bare: bool) -> tuple[str, str] | None:
+    """(family, number) if the block is a chapter heading."""
+    if len(block) > 3 or sum(map(len, block)) > 160 or not block[0][0].isalnum():
+        return None
+    pattern = _BARE if bare else _LABEL
+    if match := pattern.match(block[0]):
+        if any(pattern.match(line) for line in block[1:]):
+            return None  # a table of contents
+        if bare:
+            return "number", match[1]
+        return match[1].lower(), match[2].lower()
+    if not bare and len(block) == 1 and (match := _NAMED.match(block[0])):
+        return match[1].lower(), ""
+    return None
+
+
+def _headings(book: list[list[str]], bare: bool) -> list[tuple[int, tuple[str, ...]]]:
+    """(block index, label within its part) of the chapter headings, contents lines left out.
+
+    A table of contents lists every label before the text does, so of equal labels the last counts: one
+    that comes again is dropped if hardly any text follows it, or if it goes on a run of dropped ones.
+    """
+    found: list[tuple[int, tuple[str, ...]]] = []
+    parent: tuple[str, ...] = ()
+    for i, block in enumerate(book):
+        if label := _label(block, bare):
+            is_parent = re.fullmatch(_PARENT, label[0]) is not None
+            if is_parent:
+                parent = label
+            found.append((i, label if is_parent else parent + label))
+    kept: list[tuple[int, tuple[str, ...]]] = []
+    in_contents = False
+    for n, (i, name) in enumerate(found):
+        next_block = found[n + 1][0] if n + 1 < len(found) else len(book)
+        again = any(name == later or name[-2:] == later[-2:] for _, later in found[n + 1 :])
+        in_contents = again and (in_contents or _words(book[i + 1 : next_block]) < _SMALL)
+        if not in_contents:
+            kept.append((i, name))
+    return kept
+
+
+def _words(book: list[list[str]]) -> int:
+    return sum(len(WORD.findall(line)) for block in book for line in block)
+
+
+def chapters(text: str) -> list[Chapter]:
+    """The chapters of a cleaned book by their numbered headings; one chapter where there are none.
+
+    Contents and title matter before the first heading are dropped, unless that is over a fifth of the book.
+    """
+    book = blocks(text)
+    headings = _headings(book, bare=False)
+    if sum(1 for _, name in headings if name[-1]) < 2:
+        headings = _headings(book, bare=True)
+        if len(headings) < 3 or headings[0][1][-1] not in ("1", "I"):
+            headings = []
+    lengths = sorted(len(line) for block in book for line in block)
+    width = lengths[int(0.98 * (len(lengths) - 1))] if lengths else 0
+    at = {i for i, _ in headings}
+    starts = [i for i, _ in headings]
+    # A part's title belongs to the chapter that follows it.
+    starts = [i for n, i in enumerate(starts) if n == 0 or _words(book[starts[n - 1] + 1 : i]) >= _SMALL]
+    if not starts or _words(book[: starts[0]]) > 0.2 * _words(book):
+        starts.insert(0, 0)
+    found = []
+    for begin, end in zip(starts, [*starts[1:], len(book)], strict=True):
+        parts = []
+        for i in range(begin, end):
+            part = Paragraph("\n".join(book[i]), HEADING) if i in at else paragraph(book[i], width)
+            if part:
+                parts.append(part)
+        if parts:
+            title = " ".join(book[begin]) if begin in at else ""
+            found.append(Chapter(title, tuple(parts)))
+    return found
+
+
+# --- held-out chapters -----------------------------------------------------------------------------------
+
+MIN_CHAPTERS = 8  # fewer, and blocks of paragraphs take their place
+BLOCKS = 24
+
+
+def as_blocks(found: Sequence[Chapter]) -> list[Chapter]:
+    """Pseudo-chapters for a book of too few chapters: about 24 runs of paragraphs, none across chapters.
+
+    Paragraphs too long for that are cut at sentence ends, or at spaces where there are none.
+    """
+    total = sum(len(chapter.text.encode()) for chapter in found)
+    target = max(1, total // BLOCKS)
+    made: list[Chapter] = []
+    for chapter in found:
+        parts: list[Paragraph] = []
+        size = 0
+        for part in chapter.paragraphs:
+            for piece in _pieces(part, target):
+                if size >= target and parts[-1].kind != HEADING:
+                    made.append(Chapter(f"{chapter.title or 'block'} #{len(made) + 1}", tuple(parts)))
+                    parts, size = [], 0
+                parts.append(piece)
+                size += len(piece.text.encode()) + 2
+        if (
+            parts
+            and made
+            and size < target // 3
+            and made[-1].title.startswith(f"{chapter.title or 'block'} #")
+        ):
+            made[-1] = Chapter(made[-1].title, made[-1].paragraphs + tuple(parts))
+        elif parts:
+            made.append(Chapter(f"{chapter.title or 'block'} #{len(made) + 1}", tuple(parts)))
+    return made
+
+
+def _pieces(part: Paragraph, target: int) -> Iterator[Paragraph]:
+    if part.kind == HEADING or len(part.text) <= 2 * target:
+        yield part
+        return
+    spans = sentences(part.text)
+    if part.kind == VERSE:
+        spans = [match.span() for match in re.finditer(r"[^\n]+", part.text)]
+    elif len(spans) < 2:
+        spans = [match.span() for match in re.finditer(r"\S+", part.text)]
+    begin = spans[0][0]
+    for i, (_, end) in enumerate(spans):
+        if end - begin >= target or i == len(spans) - 1:
+            yield Paragraph(part.text[begin:end], part.kind)
+            begin = spans[i + 1][0] if i + 1 < len(spans) else end
+
+
+def hold_out(sizes: Sequence[int], fraction: float, seed: int) -> dict[str, list[int]]:
+    """Chapter indices of ``train``, ``validation`` and ``test``, given each chapter's size in bytes.
+
+    The book is cut into equal runs of chapters and each run gives one validation and one test chapter, so
+    that both are spread by position; of 32 such draws the one nearest to ``fraction`` of the bytes each is
+    taken. Three chapters each from 15 chapters on.
+
+    Raises:
+        PrepError: fewer than three chapters.
+    """
+    n = len(sizes)
+    if n < 3:
+        raise PrepError(
+            f"the book has only {n} separable parts and 3 are needed; give a longer text with paragraphs"
+        )
+    each = max(3 if n >= 15 else 1, round(fraction * n))
+    each = max(1, min(each, n // 3))
+    rng = np.random.default_rng(seed)
+    runs = np.array_split(np.arange(n), each)
+    share = np.asarray(sizes, np.float64) / sum(sizes)
+    best: tuple[float, list[int], list[int]] | None = None
+    for _ in range(32):
+        drawn = np.array([rng.choice(run, 2, replace=False) for run in runs])
+        off = float(np.abs(share[drawn].sum(0) - fraction).sum())
+        if best is None or off < best[0]:
+            best = off, sorted(map(int, drawn[:, 0])), sorted(map(int, drawn[:, 1]))
+    assert best is not None
+    _, validation, test = best
+    held = {*validation, *test}
+    return {"train": [i for i in range(n) if i not in held], "validation": validation, "test": test}

@@ -1,0 +1,36 @@
+"""Byte-level BPE trained on the training split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SPECIALS = ("[PAD]", "[MASK]", "[SEP]", "[EOS]")  # ids 0 to 3
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int, min_frequency: int) -> Tokenizer:
+    """Byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2) with all 256 bytes, so any text round-trips.
+
+    ``vocab_size`` is an upper bound: merging stops when no pair is as frequent as ``min_frequency``.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    # A literal "[MASK]" in a book is plain text. The setting is not saved: readers must set it again.
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """Token ids, one uint32 array per text."""
+    return [np.array(e.ids, np.uint32) for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]

@@ -1,0 +1,126 @@
+"""Orbax checkpoints with a SHA-256 manifest, written last and verified on every load.
+
+`<directory>/<step>/` holds `state/` (orbax: a flat map from tree path to array), `meta.json` and `MANIFEST.json`.
+Orbax restores flipped bits without a word; the manifest is what notices. A checkpoint is written under a temporary
+name and renamed, so a directory with a number for a name was complete once.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+MANIFEST = "MANIFEST.json"
+
+
+class CheckpointError(ValueError):
+    """No usable checkpoint; one line that names the directory and what is wrong with it."""
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """{tree path: leaf}, the form in which a tree is stored."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    files = sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomically: a reader sees the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def steps(directory: Path) -> list[int]:
+    """Steps with a checkpoint, ascending."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(p.name) for p in directory.iterdir() if p.is_dir() and p.name.isdigit())
+
+
+def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set[int]) -> None:
+    """Writes `directory/<step>/`, then removes the checkpoints that are neither in `keep` nor the two newest.
+
+    Raises CheckpointError when it cannot be written; what was there before is untouched then.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for leftover in directory.glob("*.tmp"):
+        shutil.rmtree(leftover)
+    temporary = directory / f"{step}.tmp"
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(temporary.absolute() / "state", flatten(state))
+        write_json(temporary / "meta.json", meta)
+        write_json(temporary / MANIFEST, _digests(temporary))
+        final = directory / str(step)
+        if final.exists():
+            shutil.rmtree(final)
+        os.rename(temporary, final)
+    except (OSError, ValueError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"cannot write the checkpoint {directory / str(step)}: {error}") from error
+    for old in steps(directory)[:-2]:
+        if old not in keep:
+            shutil.rmtree(directory / str(old))
+
+
+def verify(path: Path) -> str | None:
+    """None when every file of the checkpoint has its recorded digest, else what is wrong."""
+    try:
+        recorded = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return f"unreadable manifest ({error})"
+    found = _digests(path)
+    for name in sorted({*recorded, *found}):
+        if recorded.get(name) != found.get(name):
+            return f"{name} is " + ("missing" if name not in found else "not what was written")
+    return None
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """meta.json of a checkpoint."""
+    return json.loads((path / "meta.json").read_text(encoding="utf-8"))
+
+
+def newest_intact(directory: Path, report: Callable[[str], None] = print) -> Path | None:
+    """The newest checkpoint that verifies; damaged newer ones are named and set aside as `<step>.damaged`."""
+    for step in reversed(steps(directory)):
+        path = directory / str(step)
+        wrong = verify(path)
+        if wrong is None:
+            return path
+        report(f"checkpoint {path} is damaged: {wrong}; set aside, an older one is used")
+        os.replace(path, path.with_name(f"{step}.damaged"))
+    return None
+
+
+def restore(path: Path, like: Any, prefix: str = "") -> Any:
+    """The part of the checkpoint at `path` under `prefix` (a tree path, such as ".ema") as a tree like `like`.
+
+    Raises CheckpointError when the checkpoint does not verify or holds other arrays.
+    """
+    if wrong := verify(path):
+        raise CheckpointError(f"checkpoint {path} is damaged: {wrong}")
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.restore(path.absolute() / "state")
+    leaves = []
+    for name, leaf in flatten(like).items():
+        found = stored.get(prefix + name)
+        if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
+            raise CheckpointError(f"checkpoint {path} does not fit the model at {prefix + name}")
+        leaves.append(np.asarray(found))
+    return jax.device_put(jax.tree.unflatten(jax.tree.structure(like), leaves))

@@ -1,0 +1,107 @@
+"""The plan of a run, stage by stage, and the transition from one stage to the next."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mdlm_jax.configuration import Config, StageConfig
+from mdlm_jax.data import Dataset, StageData, stage_data
+from mdlm_jax.diffusion import Density
+from mdlm_jax.model import flops_per_token
+from mdlm_jax.train_state import TrainState
+
+
+class TransitionError(RuntimeError):
+    """A stage transition that lost weights or kept optimizer state: a bug, stated before it costs a run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage made concrete: its data, density and cost."""
+
+    index: int
+    config: StageConfig
+    data: StageData
+    density: Density
+    flops: float
+    steps_before: int
+
+    @property
+    def directory(self) -> str:
+        """Name of the stage's checkpoint folder, <n>_<stage>."""
+        return f"{self.index + 1}_{self.config.name}"
+
+
+def density_of(config: Config, stage: StageConfig) -> Density:
+    """The density of mask rates a stage trains under."""
+    if config.mask_schedule == "mdlm":
+        return Density()
+    return Density(*stage.mask_rate, config.full_range_fraction)
+
+
+def plan(config: Config, dataset: Dataset) -> list[Stage]:
+    """All stages. Raises DataError when one has no training data."""
+    stages: list[Stage] = []
+    before = 0
+    for i, stage in enumerate(config.stages):
+        data = stage_data(
+            dataset, stage.name, config.model.seq_len, stage.num_epochs, config.batch_size, seed=config.seed * 16 + i
+        )
+        density = density_of(config, stage)
+        head = 1.0 if config.model.causal else density.mean
+        positions = data.num_steps * config.batch_size * config.model.seq_len
+        stages.append(Stage(i, stage, data, density, positions * flops_per_token(config.model, head), before))
+        before += data.num_steps
+    return stages
+
+
+def critical_compute(tokens: float) -> float:
+    """Ccrit in FLOPs for a corpus of `tokens` unique tokens, 2.12e15 * (tokens / 1e6) ** 2.174.
+
+    Fitted on 25M to 100M tokens (Prabhudesai et al. 2025, "Diffusion beats autoregressive in data-constrained
+    settings"): for a single book it is an extrapolation, and must be printed as one.
+    """
+    return 2.12e15 * (tokens / 1e6) ** 2.174
+
+
+def begin(params: Any, ema: Any, optimizer: optax.GradientTransformation, seed: int, stage: Stage) -> TrainState:
+    """The first state of a stage: given weights, fresh optimizer state, step 0, a key of its own."""
+    key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), stage.index))
+    # Copies, because the train step donates its input: nothing may be held twice.
+    params, ema = (jax.tree.map(jnp.array, tree) for tree in (params, ema))
+    return TrainState(jnp.int32(0), params, ema, jax.jit(optimizer.init)(params), key)
+
+
+def transition(
+    previous: TrainState, optimizer: optax.GradientTransformation, seed: int, stage: Stage
+) -> tuple[TrainState, dict[str, bool]]:
+    """Carries weights and average into `stage` and proves it: bits equal, moments zero, step zero, data there.
+
+    Raises TransitionError when a check fails.
+    """
+    state = begin(previous.params, previous.ema, optimizer, seed, stage)
+
+    def equal(a: Any, b: Any) -> bool:
+        pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
+
+    moments = [
+        leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
+        if ".mu" in (name := jax.tree_util.keystr(path)) or ".nu" in name
+    ]
+    checks = {
+        "weights_equal": equal(previous.params, state.params),
+        "ema_equal": equal(previous.ema, state.ema),
+        "moments_zero": bool(moments) and all(not np.asarray(m).any() for m in moments),
+        "step_zero": int(state.step) == 0,
+        "data_non_empty": len(stage.data.source) > 0,
+    }
+    failed = [name for name, passed in checks.items() if not passed]
+    if failed:
+        raise TransitionError(f"transition to {stage.directory} failed: {', '.join(failed)}")
+    return state, checks

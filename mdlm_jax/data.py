@@ -1,0 +1,219 @@
+"""From shards to batches: array_record files through grain, packed rows, held-out windows.
+
+A row is [EOS] + segment, [EOS] + segment, ...; the [EOS] are given and never scored. The plan of a stage (which
+segments share which row in which epoch) is a pure function of the shards and the seed, so a batch is found by its
+number alone, which is all that an exact resume needs.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grain
+import msgpack
+import numpy as np
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "validation", "test")
+
+
+class DataError(ValueError):
+    """A data directory that cannot be used; one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data directory: its dataset.json, and where it lies."""
+
+    path: Path
+    info: dict[str, Any]
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Ids of pad, mask, sep and eos."""
+        return self.info["special_ids"]
+
+    def counts(self, stage: str, split: str) -> dict[str, Any]:
+        """examples, tokens, bytes and shards of one split of one stage."""
+        return self.info["stages"][stage][split]
+
+
+def open_dataset(path: Path) -> Dataset:
+    """Reads dataset.json. Raises DataError when it is missing, damaged or of another schema version."""
+    try:
+        info = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} has no dataset.json; prepare a book with python -m data_prep --out {path}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path / 'dataset.json'}: {error}") from None
+    if info.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(f"{path} has data schema {info.get('schema_version')}, this version reads {SCHEMA_VERSION}")
+    return Dataset(path, info)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One example: a sentence, a pair, or a paragraph."""
+
+    ids: np.ndarray  # int32 [n]
+    chapter: int
+
+
+def read_records(dataset: Dataset, stage: str, split: str) -> list[Record]:
+    """All records of a split in their order. Raises DataError when a shard is missing or unreadable."""
+    dtype = np.dtype(dataset.info["ids_dtype"]).newbyteorder("<")
+    paths = [dataset.path / shard["file"] for shard in dataset.counts(stage, split)["shards"]]
+    records = []
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"the shard {path} is missing; prepare the book again")
+        source = grain.sources.ArrayRecordDataSource(str(path))
+        for i in range(len(source)):
+            fields = msgpack.unpackb(source[i])
+            records.append(Record(np.frombuffer(fields["ids"], dtype).astype(np.int32), fields["chapter"]))
+    return records
+
+
+def chapters(records: list[Record]) -> list[np.ndarray]:
+    """The token stream of each run of records of one chapter, in reading order."""
+    runs: list[list[np.ndarray]] = []
+    last = None
+    for record in records:
+        if record.chapter != last:
+            runs.append([])
+        runs[-1].append(record.ids)
+        last = record.chapter
+    return [np.concatenate(run) for run in runs]
+
+
+def cut(stream: np.ndarray, length: int, offset: int = 0) -> list[np.ndarray]:
+    """Pieces of at most `length` tokens; the first has `offset` tokens if that is not 0."""
+    edges = [0, *range(offset or length, len(stream), length), len(stream)]
+    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False) if b > a]
+
+
+def pack(segments: list[np.ndarray], length: int) -> list[list[np.ndarray]]:
+    """First-fit: each segment and its [EOS] go into the first row of `length` positions with room."""
+    rows: list[list[np.ndarray]] = []
+    room: list[int] = []
+    open_rows: list[int] = []
+    for segment in segments:
+        need = len(segment) + 1
+        for row in open_rows:
+            if room[row] >= need:
+                break
+        else:
+            row = len(rows)
+            rows.append([])
+            room.append(length)
+            open_rows.append(row)
+        rows[row].append(segment)
+        room[row] -= need
+        open_rows = [r for r in open_rows[-64:] if room[r] > 1]  # a bounded look-back keeps this linear
+    return rows
+
+
+def plan_rows(
+    records: list[Record], stage: str, seq_len: int, num_epochs: int, seed: int
+) -> list[list[np.ndarray]]:
+    """The rows of all epochs of a stage, in training order.
+
+    Refinement cuts each chapter into windows at an offset drawn anew every epoch; the other stages take a record as
+    a segment (cut when it is too long).
+    """
+    rows: list[list[np.ndarray]] = []
+    streams = chapters(records) if stage == "refinement" else [record.ids for record in records]
+    for epoch in range(num_epochs):
+        rng = np.random.default_rng([seed, epoch])
+        segments = []
+        for stream in streams:
+            offset = int(rng.integers(seq_len - 1)) if stage == "refinement" else 0
+            segments += cut(stream, seq_len - 1, offset)
+        order = rng.permutation(len(segments))
+        packed = pack([segments[i] for i in order], seq_len)
+        rows += [packed[i] for i in rng.permutation(len(packed))]
+    return rows
+
+
+class RowSource:
+    """A grain random-access source: row i as tokens, segments (from 1; 0 is padding) and scored, each [seq_len]."""
+
+    def __init__(self, rows: list[list[np.ndarray]], seq_len: int, special_ids: dict[str, int]):
+        self.rows, self.seq_len, self.special_ids = rows, seq_len, special_ids
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> dict[str, np.ndarray]:
+        tokens = np.full(self.seq_len, self.special_ids["pad"], np.int32)
+        segments = np.zeros(self.seq_len, np.int32)
+        scored = np.zeros(self.seq_len, bool)
+        at = 0
+        for number, segment in enumerate(self.rows[index], 1):
+            end = at + 1 + len(segment)
+            tokens[at], tokens[at + 1 : end] = self.special_ids["eos"], segment
+            segments[at:end], scored[at + 1 : end] = number, True
+            at = end
+        return {"tokens": tokens, "segments": segments, "scored": scored}
+
+
+@dataclasses.dataclass(frozen=True)
+class StageData:
+    """The batches of one stage, by number."""
+
+    source: RowSource
+    batch_size: int
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps: whole batches over all epochs, at least one."""
+        return max(1, len(self.source) // self.batch_size)
+
+    @property
+    def tokens(self) -> int:
+        """Scored tokens over all steps."""
+        used = self.source.rows[: self.num_steps * self.batch_size]
+        return sum(len(segment) for row in used for segment in row)
+
+    @property
+    def per_row(self) -> int:
+        """Most segments in a row."""
+        return max(len(row) for row in self.source.rows)
+
+    def batches(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Batches start, start + 1, ..., each a dict of [batch_size, seq_len] arrays, prefetched by grain."""
+        rows = grain.MapDataset.source(self.source)
+        if len(rows) < self.batch_size:  # a tiny stage: its rows once more, never an empty step
+            rows = rows.repeat(-(-self.batch_size // len(rows)))
+        numbered = rows.batch(self.batch_size, drop_remainder=True)[start : self.num_steps]
+        return iter(numbered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
+
+
+def stage_data(
+    dataset: Dataset, stage: str, seq_len: int, num_epochs: int, batch_size: int, seed: int
+) -> StageData:
+    """Reads and plans one stage's training split. Raises DataError when it is empty."""
+    records = read_records(dataset, stage, "train")
+    if not records:
+        raise DataError(f"the {stage} stage of {dataset.path} has no training examples")
+    rows = plan_rows(records, stage, seq_len, num_epochs, seed)
+    return StageData(RowSource(rows, seq_len, dataset.special_ids), batch_size)
+
+
+def held_out_windows(dataset: Dataset, split: str, seq_len: int) -> dict[str, np.ndarray]:
+    """The protocol's windows: the split's chapters in reading order, cut into [EOS] + up to seq_len - 1 tokens.
+
+    Returns tokens, segments, scored, each [W, seq_len]. Every token of the chapters is scored exactly once.
+    """
+    windows = [
+        [piece]
+        for stream in chapters(read_records(dataset, "refinement", split))
+        for piece in cut(stream, seq_len - 1)
+    ]
+    if not windows:
+        raise DataError(f"the refinement {split} split of {dataset.path} is empty")
+    source = RowSource(windows, seq_len, dataset.special_ids)
+    rows = [source[i] for i in range(len(source))]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

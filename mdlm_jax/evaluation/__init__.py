@@ -1,0 +1,1 @@
+"""Likelihoods, baselines and measures of samples."""

@@ -1,0 +1,54 @@
+"""The stream of sampling events that every view, replay, export and test reads. numpy and the standard library only."""
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleFrame:
+    """The canvas after one step of the sampler (one row of a batch)."""
+
+    step: int
+    num_steps: int
+    block: int
+    tokens: np.ndarray  # int32 [L]
+    is_masked: np.ndarray  # bool [L]
+    changed: np.ndarray  # bool [L], written in this step
+    confidence: np.ndarray  # float32 [L], the probability with which a token was written; 0 where masked, 1 if given
+    log_prob: float  # nats, of the tokens written in this step under the law they were drawn from
+    top_k: list[list[tuple[int, float]]] = dataclasses.field(default_factory=list)
+    extras: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def header(pieces: list[str], seed: int, sampler: str, model_hash: str) -> str:
+    """The stream's first line: a replay decodes with it alone."""
+    return json.dumps(
+        {"schema_version": SCHEMA_VERSION, "pieces": pieces, "seed": seed, "sampler": sampler, "model": model_hash}
+    )
+
+
+def dumps(frame: SampleFrame) -> str:
+    """One NDJSON line."""
+    fields = dataclasses.asdict(frame)
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            fields[name] = value.astype(int).tolist() if value.dtype == bool else value.tolist()
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def loads(line: str) -> SampleFrame:
+    """The frame of a line. Raises ValueError when it is not one."""
+    try:
+        fields = json.loads(line)
+        kinds = {"tokens": np.int32, "is_masked": bool, "changed": bool, "confidence": np.float32}
+        for name, kind in kinds.items():
+            fields[name] = np.asarray(fields[name], kind)
+        fields["top_k"] = [[(int(i), float(p)) for i, p in place] for place in fields["top_k"]]
+        return SampleFrame(**fields)
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"not a sample frame: {error}") from None

@@ -1,0 +1,85 @@
+"""Where numbers go: metrics.jsonl, and TensorBoard events by clu's writers. No jax."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+class EventWriter:
+    """clu's `write_scalars` and `flush` on tensorboard's own event writer, for where TensorFlow has no wheel."""
+
+    def __init__(self, directory: Path):
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._writer = EventFileWriter(str(directory))
+
+    def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
+        """Adds one event with all scalars."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def flush(self) -> None:
+        """Writes what is buffered."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        self._writer.close()
+
+
+def make_writer(directory: Path, report: Callable[[str], None] = print) -> Any:
+    """clu's SummaryWriter, or `EventWriter` without TensorFlow; says which. TensorFlow takes seconds to import."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # silences a notice; TensorFlow computes nothing here
+    try:
+        from clu import metric_writers
+    except ImportError as error:
+        report(f"TensorBoard events: tensorboard's writer ({error.name} is not installed)")
+        return EventWriter(directory)
+    report("TensorBoard events: clu.metric_writers")
+    return metric_writers.SummaryWriter(str(directory))
+
+
+class MetricLog:
+    """Appends lines to metrics.jsonl and the same scalars to TensorBoard."""
+
+    def __init__(self, workdir: Path, report: Callable[[str], None] = print):
+        self.path = workdir / "metrics.jsonl"
+        self._writer = make_writer(workdir, report)
+
+    def cut_back(self, stage: int, step: int) -> None:
+        """Drops the lines after (stage, step), which a resumed run writes again, and any half-written last line."""
+        if not self.path.exists():
+            return
+        kept = [line for line in read_lines(self.path) if (line["stage"], line["step"]) <= (stage, step)]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, self.path)
+
+    def write(self, kind: str, stage: int, step: int, total_step: int, scalars: dict[str, Any]) -> None:
+        """One line; numbers go to TensorBoard as <kind>/<name> at `total_step` (steps over all stages)."""
+        line = {"kind": kind, "stage": stage, "step": step, "total_step": total_step, **scalars}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        numbers = {f"{kind}/{k}": v for k, v in scalars.items() if isinstance(v, (int, float))}
+        self._writer.write_scalars(total_step, numbers)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._writer.close()
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The complete lines of a metrics.jsonl."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:  # cut off by a kill
+            return

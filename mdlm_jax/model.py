@@ -1,0 +1,226 @@
+"""The transformer: RoPE, RMSNorm, SwiGLU, tied embeddings; bidirectional, or causal for the twin.
+
+Shapes: B rows, L positions, D model width, H heads, F = ceil(8D/3/64)*64, V vocabulary rows, M gathered
+positions, S stacked layers. Layers are built by `nnx.vmap`, so every weight of a layer has a leading S.
+The network is not told the mask rate: a bidirectional model can count the masks (MDLM, Sahoo et al. 2024).
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mdlm_jax.configuration import ModelConfig
+
+
+def ffn_width(d_model: int) -> int:
+    """The SwiGLU width, ceil(8*d/3/64)*64: two thirds of 4d, rounded up to a multiple of 64."""
+    return math.ceil(8 * d_model / 3 / 64) * 64
+
+
+@functools.lru_cache(maxsize=8)
+def rope_tables(length: int, head_dim: int, base: float = 10_000.0) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine tables, float32 [length, head_dim/2] (RoFormer, Su et al. 2021, eq. 15)."""
+    angle = np.outer(np.arange(length), base ** (-np.arange(0, head_dim, 2) / head_dim))
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+
+def rope(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    """Rotates x [B, L, H, C] by its position; cos, sin [L, C/2]. Pairs are (i, i + C/2)."""
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Inverted dropout with one random byte an element: the rate is rounded to 1/256, the scale is exact."""
+    dropped = round(rate * 256)
+    if key is None or dropped == 0:
+        return x
+    keep = jax.random.bits(key, x.shape, jnp.uint8) >= dropped
+    return jnp.where(keep, x * (256 / (256 - dropped)), 0).astype(x.dtype)
+
+
+@jax.custom_vjp
+def _bf16_dot(x: jax.Array, w: jax.Array) -> jax.Array:
+    return jax.lax.dot(
+        x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), preferred_element_type=jnp.float32
+    )
+
+
+def _bf16_dot_fwd(x, w):  # type: ignore[no-untyped-def]
+    x, w = x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)
+    return jax.lax.dot(x, w, preferred_element_type=jnp.float32), (x, w)
+
+
+def _bf16_dot_bwd(saved, g):  # type: ignore[no-untyped-def]
+    x, w = saved
+    g = g.astype(jnp.bfloat16)
+    dx = jax.lax.dot(g, w.T, preferred_element_type=jnp.float32)
+    dw = jax.lax.dot(x.T, g, preferred_element_type=jnp.float32)
+    return dx, dw
+
+
+_bf16_dot.defvjp(_bf16_dot_fwd, _bf16_dot_bwd)
+
+
+def dot(x: jax.Array, w: jax.Array, bf16_products: bool) -> jax.Array:
+    """x [..., I] @ w [I, O].
+
+    `bf16_products` rounds both operands to bfloat16 and accumulates in float32, forward and backward, while
+    weights and activations stay float32: about twice a CPU's float32 rate where it has AVX512-BF16. XLA's CPU
+    back end takes it for 2-D operands only, hence the reshape and the custom derivative.
+    """
+    if not bf16_products:
+        return x @ w
+    return _bf16_dot(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square normalisation without bias (Zhang & Sennrich 2019), computed in float32."""
+
+    def __init__(self, features: int):
+        self.scale = nnx.Param(jnp.ones(features))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + 1e-6)
+        return (y * self.scale[...]).astype(x.dtype)
+
+
+def _matrix(rngs: nnx.Rngs, rows: int, columns: int, scale: float = 1.0) -> nnx.Param:
+    return nnx.Param(jax.random.normal(rngs.params(), (rows, columns)) * (scale * rows**-0.5))
+
+
+class Block(nnx.Module):
+    """Pre-norm attention and SwiGLU (Shazeer 2020). Output matrices start at zero: a block begins as x -> x."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        d, f = config.d_model, ffn_width(config.d_model)
+        self.config = config
+        self.attention_norm = RMSNorm(d)
+        self.qkv = _matrix(rngs, d, 3 * d)
+        self.out = _matrix(rngs, d, d, scale=0.0)
+        self.mlp_norm = RMSNorm(d)
+        self.gate_up = _matrix(rngs, d, 2 * f)
+        self.down = _matrix(rngs, f, d, scale=0.0)
+        if config.qk_norm:
+            self.q_norm, self.k_norm = RMSNorm(d // config.num_heads), RMSNorm(d // config.num_heads)
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None, cos: jax.Array, sin: jax.Array, key: jax.Array | None
+    ) -> jax.Array:
+        """x [B, L, D]; mask bool [B, 1, L, L] or None (attend to everything)."""
+        c = self.config
+        keys = (None, None) if key is None else jax.random.split(key)
+        qkv = dot(self.attention_norm(x), self.qkv[...], c.bf16_products)
+        q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * c.num_heads, -1), 3, axis=2)
+        if c.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rope(q, cos, sin), rope(k, cos, sin)
+        # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): other scales stall on the unigram.
+        attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal)
+        out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
+        x = x + dropout(out, c.dropout, keys[0])
+        gate, up = jnp.split(dot(self.mlp_norm(x), self.gate_up[...], c.bf16_products), 2, axis=-1)
+        return x + dropout(dot(jax.nn.silu(gate) * up, self.down[...], c.bf16_products), c.dropout, keys[1])
+
+
+class Transformer(nnx.Module):
+    """Token ids to hidden states, and hidden states to logits by the same (tied) embedding.
+
+    The two halves are apart so that only the positions that are scored or sampled meet the vocabulary.
+    """
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.config = config
+        d = config.d_model
+        self.embed = nnx.Embed(
+            config.vocab_rows, d, embedding_init=nnx.initializers.normal(d**-0.5), rngs=rngs
+        )
+
+        @nnx.split_rngs(splits=config.num_layers)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def build(rngs: nnx.Rngs) -> Block:
+            return Block(config, rngs)
+
+        self.blocks = build(rngs)
+        self.final_norm = RMSNorm(d)
+
+    def __call__(
+        self, tokens: jax.Array, segments: jax.Array | None = None, key: jax.Array | None = None
+    ) -> jax.Array:
+        """tokens int [B, L]; segments int [B, L] (attention stays within a segment; 0 is padding) or None.
+
+        Returns hidden states [B, L, D] after the final norm. `key` turns dropout on.
+        Raises ValueError when L exceeds the RoPE table (`config.seq_len`).
+        """
+        c = self.config
+        length = tokens.shape[1]
+        if length > c.seq_len:
+            raise ValueError(f"{length} positions, but the model was built for seq_len={c.seq_len}")
+        cos, sin = (jnp.asarray(t[:length]) for t in rope_tables(c.seq_len, c.d_model // c.num_heads))
+        mask = None if segments is None else (segments[:, None, :, None] == segments[:, None, None, :])
+        x = self.embed(tokens) * c.d_model**0.5
+        if key is not None:
+            key, embed_key = jax.random.split(key)
+            x = dropout(x, c.dropout, embed_key)
+        graphdef, stacked = nnx.split(self.blocks)
+        layer_keys = None if key is None else jax.random.split(key, c.num_layers)
+
+        def body(x: jax.Array, layer: tuple) -> tuple[jax.Array, None]:
+            state, layer_key = layer
+            return nnx.merge(graphdef, state)(x, mask, cos, sin, layer_key), None
+
+        if c.remat != "none":
+            policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}[c.remat]
+            body = jax.checkpoint(body, prevent_cse=c.layers != "scan", policy=policy)
+        if c.layers == "scan":
+            x, _ = jax.lax.scan(body, x, (stacked, layer_keys))
+        else:
+            # lax.split, because its transpose is one concatenation; indexing would add S padded arrays.
+            leaves, tree = jax.tree.flatten((stacked, layer_keys))
+            columns = [[p[0] for p in jax.lax.split(leaf, [1] * c.num_layers)] for leaf in leaves]
+            for layer in zip(*columns, strict=True):
+                x, _ = body(x, jax.tree.unflatten(tree, layer))
+        return self.final_norm(x)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """hidden [M, D] -> float32 logits [M, V] over the tied embedding."""
+        if self.config.bf16_products:
+            return dot(hidden, self.embed.embedding[...].T, True)
+        return self.embed.attend(hidden).astype(jnp.float32)
+
+
+def count_parameters(config: ModelConfig) -> dict[str, int]:
+    """The true count beside the specification's 4lh^2 + 3lh*hf + 6lh + Vh, in parameters.
+
+    `matrices` are the weights that multiply every token (what a FLOP count needs). The specification counts 6h of
+    norm and bias per layer; here a layer has two norm vectors (2h, plus two of a head's width under QK-norm) and no
+    bias, and the final norm adds h: the difference is `true - specification`.
+    """
+    d, s, f = config.d_model, config.num_layers, ffn_width(config.d_model)
+    matrices = s * (4 * d * d + 3 * d * f)
+    norms = s * (2 * d + (2 * d // config.num_heads if config.qk_norm else 0)) + d
+    embedding = config.vocab_rows * d
+    return {
+        "true": matrices + norms + embedding,
+        "specification": matrices + 6 * s * d + embedding,
+        "matrices": matrices,
+        "embedding": embedding,
+        "norms": norms,
+    }
+
+
+def flops_per_token(config: ModelConfig, head_fraction: float) -> float:
+    """Training FLOPs per input token, forward and backward (6 per weight; Kaplan et al. 2020, table 1).
+
+    `head_fraction` is the share of positions that meet the vocabulary. Attention scores and mixing count
+    12*S*D*L (half of it where causal); recomputation under remat is not counted (model FLOPs, not hardware FLOPs).
+    """
+    counts = count_parameters(config)
+    attention = 12 * config.num_layers * config.d_model * config.seq_len * (0.5 if config.causal else 1.0)
+    return 6.0 * (counts["matrices"] + head_fraction * counts["embedding"]) + attention

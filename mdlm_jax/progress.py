@@ -1,0 +1,60 @@
+"""Progress with an ETA for the whole plan: a live bar on a terminal, plain periodic lines elsewhere. No jax."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def clock(seconds: float) -> str:
+    """Seconds as "45 s", "12 min" or "3.4 h"."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class PlanProgress:
+    """Shows how much of `total` (FLOPs, the unit that makes stages comparable) is done."""
+
+    def __init__(self, total: float, done: float = 0.0, line_every: float = 10.0):
+        self.total, self.done, self._line_every = total, done, line_every
+        self._began, self._began_at = time.monotonic(), done
+        self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        console = Console(stderr=True)
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console
+            )
+            self._task = self._bar.add_task("", total=total, completed=done)
+            self._bar.start()
+
+    def eta(self) -> float:
+        """Seconds left at the pace since the start of this process; 0 before there is one."""
+        passed = time.monotonic() - self._began
+        pace = (self.done - self._began_at) / passed if passed > 0 else 0.0
+        return (self.total - self.done) / pace if pace > 0 else 0.0
+
+    def restart(self) -> None:
+        """Starts the pace afresh, so that compilation does not count."""
+        self._began, self._began_at = time.monotonic(), self.done
+
+    def update(self, done: float, text: str) -> None:
+        """Moves to `done` with a one-line state."""
+        self.done = done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, description=text)
+        elif time.monotonic() - self._last_line >= self._line_every:
+            self._last_line = time.monotonic()
+            print(f"{100 * done / self.total:5.1f} %  {text}  ETA {clock(self.eta())}", file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """Ends the live display."""
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,123 @@
+"""A run directory: its config, its data, its weights; and the settings of the process that works on it."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from mdlm_jax import checkpoint
+from mdlm_jax.configuration import Config, ConfigError, difference, resolve, to_dict
+from mdlm_jax.data import Dataset, open_dataset
+from mdlm_jax.train_state import build, forbidden_rows, init_params
+
+
+class RunError(ValueError):
+    """A run directory that cannot be used as asked; one line."""
+
+
+def cache_compilations(directory: Path) -> None:
+    """Keeps compiled programs in `directory` for later processes, unless JAX_COMPILATION_CACHE_DIR says where."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def complete(config: Config, dataset: Dataset) -> Config:
+    """Fills in what the data and the device decide: vocabulary rows and precision."""
+    precision = config.precision
+    if precision == "auto":
+        precision = "float32" if jax.default_backend() == "cpu" else "bf16"
+    model = dataclasses.replace(
+        config.model, vocab_rows=dataset.info["vocab_rows"], bf16_products=precision == "bf16_products"
+    )
+    return dataclasses.replace(config, precision=precision, model=model)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices, for environment.json."""
+    names = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [f"{d.platform} {d.device_kind}" for d in jax.devices()],
+        "versions": {name: importlib.metadata.version(name) for name in names},
+    }
+
+
+def read_config(workdir: Path) -> Config:
+    """config.json of a run. Raises RunError when there is none or it cannot be read."""
+    path = workdir / "config.json"
+    try:
+        return resolve(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RunError(f"{workdir} is not a run directory (it has no config.json); train one with launch.py") from None
+    except (OSError, ConfigError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}") from None
+
+
+def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
+    """Makes `workdir` the directory of this plan, or checks that it already is.
+
+    Raises RunError, with the fields that differ, when it holds a run of another config or another data set.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    if (workdir / "config.json").exists():
+        changed = difference(to_dict(read_config(workdir)), to_dict(config))
+        if changed:
+            raise RunError(f"{workdir} holds a run with another config; use a new --workdir, or undo: {'; '.join(changed)}")
+        old = json.loads((workdir / "dataset.json").read_text(encoding="utf-8"))
+        changed = difference(old, dataset.info)
+        if changed:
+            raise RunError(f"{workdir} was trained on other data; use a new --workdir ({'; '.join(changed[:3])})")
+        return
+    shutil.copyfile(dataset.path / "tokenizer.json", workdir / "tokenizer.json")
+    shutil.copyfile(dataset.path / "dataset.json", workdir / "dataset.json")
+    (workdir / "command.txt").write_text(" ".join(sys.argv) + "\n", encoding="utf-8")
+    checkpoint.write_json(workdir / "environment.json", environment())
+    checkpoint.write_json(workdir / "config.json", to_dict(config))  # last: with it the directory is claimed
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What generation and evaluation need of a run."""
+
+    config: Config
+    dataset: Dataset
+    graphdef: nnx.GraphDef
+    params: Any
+    forbidden: np.ndarray
+    checkpoint: str  # <stage>/<step>
+    model_hash: str
+
+
+def load(workdir: Path, weights: str = "ema") -> Trained:
+    """The newest weights of a run ("ema" or "params"). Raises RunError or CheckpointError, one line."""
+    config, dataset = read_config(workdir), open_dataset(workdir)
+    like = jax.eval_shape(lambda: init_params(config.model, 0))
+    for stage in range(len(config.stages), 0, -1):
+        directory = workdir / "checkpoints" / f"{stage}_{config.stages[stage - 1].name}"
+        for step in reversed(checkpoint.steps(directory)):
+            path = directory / str(step)
+            if checkpoint.verify(path) is None:
+                manifest = (path / checkpoint.MANIFEST).read_bytes()
+                return Trained(
+                    config,
+                    dataset,
+                    build(config.model),
+                    checkpoint.restore(path, like, f".{weights}"),
+                    forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
+                    f"{directory.name}/{step}",
+                    hashlib.sha256(manifest).hexdigest()[:16],
+                )
+    raise RunError(f"{workdir} has no intact checkpoint yet")
+

@@ -1,0 +1,279 @@
+"""From a book to a directory: the contract, determinism, leaks, interruptions."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+from array_record.python.array_record_module import ArrayRecordReader
+from conftest import REPO
+from sample_books import chaptered, paragraphs
+from tokenizers import Tokenizer
+
+from data_prep import PrepConfig, PrepError, pipeline, prepare, writer
+from data_prep.config import SPLITS, STAGES
+from data_prep.text import read_book
+
+BUILT_IN = sorted((REPO / "data_prep" / "books").glob("*.txt"))
+FRANKENSTEIN = REPO.parent / "shared" / "books" / "frankenstein.txt"
+
+
+def save(folder: Path, text: str, name: str = "book.txt") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def records(folder: Path, stage: str, split: str) -> list[dict]:
+    reader = ArrayRecordReader(str(folder / f"{stage}-{split}-00000-of-00001.array_record"))
+    try:
+        return [msgpack.unpackb(item) for item in reader.read_all()]
+    finally:
+        reader.close()
+
+
+def ids(record: dict, dataset: dict) -> np.ndarray:
+    return np.frombuffer(record["ids"], np.dtype(dataset["ids_dtype"]).newbyteorder("<"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    book = save(folder, chaptered())
+    return book, folder / "data", prepare(book, folder / "data", PrepConfig())
+
+
+def test_dataset_json_says_what_is_there(made):
+    book, out, dataset = made
+    assert json.loads((out / "dataset.json").read_bytes()) == dataset
+    names = {f"{stage}-{split}-00000-of-00001.array_record" for stage in STAGES for split in SPLITS}
+    assert set(files(out)) == names | {"dataset.json", "tokenizer.json"}
+    assert dataset["schema_version"] == 1
+    assert dataset["book"]["name"] == book.name and str(book.parent) not in json.dumps(dataset)
+    assert dataset["special_ids"] == {"pad": 0, "mask": 1, "sep": 2, "eos": 3}
+    assert dataset["vocab_rows"] % 64 == 0 and 0 <= dataset["vocab_rows"] - dataset["vocab_size"] < 64
+    assert dataset["ids_dtype"] == "uint16"
+    assert dataset["config"] == PrepConfig().to_dict()
+    for stage in STAGES:
+        for split in SPLITS:
+            entry, found = dataset["stages"][stage][split], records(out, stage, split)
+            assert entry["examples"] == len(found) > 0
+            assert entry["tokens"] == sum(len(ids(r, dataset)) for r in found)
+            assert [writer.sha256(out / s["file"]) for s in entry["shards"]] == [
+                s["sha256"] for s in entry["shards"]
+            ]
+
+
+def test_records_hold_their_place_and_scores(made):
+    _, out, dataset = made
+    keys = {"ids", "importance", "doc", "chapter", "paragraph", "sentence", "tier", "weight"}
+    for stage in STAGES:
+        for split in SPLITS:
+            for record in records(out, stage, split):
+                tokens = ids(record, dataset)
+                importance = np.frombuffer(record["importance"], np.uint8)
+                assert set(record) == keys
+                assert len(tokens) == len(importance) > 0 and importance.max() <= 100
+                assert tokens.max() < dataset["vocab_size"]
+                assert record["chapter"] in dataset["split"]["chapters"][split]
+                specials = tokens[tokens < 4].tolist()
+                assert specials == ([2] if stage == "structural" else [])
+                assert (record["tier"] in (1, 2, 3)) == (stage == "structural")
+                assert (record["sentence"] >= 0) == (stage != "refinement")
+
+
+def test_refinement_is_the_cleaned_text(made):
+    book, out, dataset = made
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    chapters, splits, kind = pipeline.split_book(read_book(book).text, PrepConfig())
+    assert (kind, splits) == (dataset["split"]["kind"], dataset["split"]["chapters"])
+    assert [c.title for c in chapters] == [f"Chapter {n + 1}" for n in range(16)]
+    for split in SPLITS:
+        found = records(out, "refinement", split)
+        text = "".join(tokenizer.decode(ids(r, dataset).tolist(), skip_special_tokens=False) for r in found)
+        assert text == "".join(chapters[i].text for i in splits[split])
+        assert dataset["stages"]["refinement"][split]["bytes"] == len(text.encode())
+        assert [(r["chapter"], r["paragraph"]) for r in found] == sorted(
+            (r["chapter"], r["paragraph"]) for r in found
+        )
+
+
+def test_early_stages_are_text_of_the_book(made):
+    _, out, dataset = made
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    text = chaptered()
+    for record in records(out, "foundational", "train"):
+        sentence = tokenizer.decode(ids(record, dataset).tolist())
+        assert sentence.strip() in text and len(sentence.split()) >= 4
+    for record in records(out, "structural", "train"):
+        for part in np.split(ids(record, dataset), np.flatnonzero(ids(record, dataset) == 2)):
+            assert tokenizer.decode(part.tolist()).replace("[SEP]", "").strip() in text
+
+
+def test_two_preparations_under_two_hash_seeds_give_the_same_bytes(made, tmp_path):
+    book, out, _ = made
+    for hash_seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(REPO)}
+        again = tmp_path / hash_seed
+        command = [sys.executable, "-m", "data_prep", "--book", str(book), "--out", str(again)]
+        subprocess.run(command, env=env, check=True, capture_output=True, cwd=tmp_path)
+        assert files(again) == files(out)
+
+
+def test_nothing_fitted_sees_held_out_text(made, tmp_path):
+    _, out, dataset = made
+    chapters = dataset["split"]["chapters"]
+    parts = chaptered().split("Chapter ")
+    body = parts[-16:]
+    for i in chapters["validation"] + chapters["test"]:
+        # Other words of the same length, so that the split, drawn by size, stays.
+        body[i] = "".join(c if not c.islower() else chr((ord(c) - 84) % 26 + 97) for c in body[i])
+    book = save(tmp_path, "Chapter ".join(parts[:-16] + body))
+    changed = prepare(book, tmp_path / "out", PrepConfig())
+    assert changed["split"]["chapters"] == chapters
+    before, after = files(out), files(tmp_path / "out")
+    kept = [name for name in before if "-train-" in name or name == "tokenizer.json"]
+    assert len(kept) == 4
+    for name in kept:
+        assert before[name] == after[name], name
+    assert before != after
+    assert changed["embedder"] == dataset["embedder"]
+    # And the training text does reach what is fitted, or the check above would be empty.
+    body[chapters["train"][0]] += "Qqqq zzzz. " * 20
+    book = save(tmp_path, "Chapter ".join(parts[:-16] + body))
+    other = prepare(book, tmp_path / "other", PrepConfig())
+    assert other["tokenizer"]["sha256"] != dataset["tokenizer"]["sha256"]
+
+
+def test_a_literal_mask_in_the_book_is_plain_text(tmp_path):
+    text = chaptered().replace(" lantern", " [MASK] [EOS] <Evidence> [SEP] 🦉")
+    dataset = prepare(save(tmp_path, text), tmp_path / "out", PrepConfig())
+    found = records(tmp_path / "out", "refinement", "train")
+    assert all(ids(r, dataset).min() >= 4 for r in found)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    joined = "".join(tokenizer.decode(ids(r, dataset).tolist(), skip_special_tokens=False) for r in found)
+    assert "[MASK] [EOS] <Evidence> [SEP] 🦉" in joined
+
+
+def test_up_to_date_directory_is_returned_at_once_and_a_damaged_one_is_made_again(tmp_path):
+    book = save(tmp_path, chaptered())
+    out = tmp_path / "out"
+
+    def run(config: PrepConfig) -> list[str]:
+        lines: list[str] = []
+        prepare(book, out, config, lines.append)
+        return lines
+
+    assert len(run(PrepConfig())) > 1
+    first = files(out)
+    assert run(PrepConfig()) == [f"{out} is up to date"]
+    shard = out / "structural-train-00000-of-00001.array_record"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    assert len(run(PrepConfig())) > 1
+    assert files(out) == first
+    assert len(run(PrepConfig(split_seed=1))) > 1
+    assert files(out) != first
+    assert [path.name for path in tmp_path.iterdir()] in (["book.txt", "out"], ["out", "book.txt"])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device"), RuntimeError])
+def test_an_interrupted_preparation_leaves_nothing_half_written(tmp_path, monkeypatch, error):
+    book, out = save(tmp_path, chaptered()), tmp_path / "out"
+    real, calls = writer.write_shard, []
+
+    def failing(*args):
+        calls.append(args)
+        if len(calls) % 5 == 0:
+            raise error
+        return real(*args)
+
+    monkeypatch.setattr(pipeline, "write_shard", failing)
+    wanted = PrepError if isinstance(error, OSError) else error
+    with pytest.raises(wanted):
+        prepare(book, out, PrepConfig())
+    assert [path.name for path in tmp_path.iterdir()] == ["book.txt"]
+    monkeypatch.setattr(pipeline, "write_shard", real)
+    prepare(book, out, PrepConfig())
+    before = files(out)
+    calls.clear()
+    monkeypatch.setattr(pipeline, "write_shard", failing)
+    with pytest.raises(wanted):
+        prepare(book, out, PrepConfig(split_seed=3))
+    assert files(out) == before
+
+
+def test_out_with_other_files_is_left_alone(tmp_path):
+    book = save(tmp_path, chaptered())
+    (tmp_path / "novel.txt").write_text("years of work")
+    with pytest.raises(PrepError, match="holds other files"):
+        prepare(book, tmp_path, PrepConfig())
+    with pytest.raises(PrepError, match="is a file"):
+        prepare(book, tmp_path / "novel.txt", PrepConfig())
+    assert (tmp_path / "novel.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n\n".join(paragraphs(46, length=4)),  # about 2,000 words, no chapters
+        " ".join(paragraphs(46, length=4)),  # one line
+        chaptered(4, per_chapter=12),
+        chaptered(9, per_chapter=5),
+    ],
+    ids=["no chapters", "one line", "four chapters", "nine chapters"],
+)
+def test_small_books_fill_every_stage_and_say_what_was_relaxed(tmp_path, text):
+    dataset = prepare(save(tmp_path, text), tmp_path / "out", PrepConfig())
+    for stage in STAGES:
+        for split in SPLITS:
+            assert dataset["stages"][stage][split]["examples"] >= 1
+    assert dataset["split"]["kind"] == ("chapters" if "Chapter 9" in text else "blocks")
+    for step in dataset["curriculum"]["relaxations"]:
+        assert step["stage"] in STAGES and step["split"] in SPLITS and step["thresholds"]
+
+
+def test_vocabulary_beyond_65535_is_stored_wide():
+    assert (writer.ids_dtype(65_535), writer.ids_dtype(65_536)) == ("<u2", "<u4")
+    record = writer.Record(np.array([70_000, 5]), np.array([1, 2]), 0, 0)
+    assert np.frombuffer(msgpack.unpackb(writer.pack(record, "<u4"))["ids"], "<u4").tolist() == [70_000, 5]
+
+
+def test_npy_embedder_is_read_and_its_content_is_part_of_the_identity(made, tmp_path):
+    book, _, dataset = made
+    count = sum(dataset["sentences"].values())
+    path = tmp_path / "vectors.npy"
+    config = PrepConfig(embedder=f"npy:{path}")
+    seen = []
+    for seed in (0, 1):
+        np.save(path, np.random.default_rng(seed).normal(size=(count, 8)))
+        seen.append(prepare(book, tmp_path / "out", config)["embedder"]["fingerprint"])
+    assert seen[0] != seen[1]
+
+
+@pytest.mark.skipif(not BUILT_IN, reason="no built-in book")
+def test_the_built_in_book(tmp_path):
+    dataset = prepare(BUILT_IN[0], tmp_path / "out", PrepConfig())
+    assert dataset["stages"]["foundational"]["train"]["examples"] >= 64
+    assert dataset["stages"]["structural"]["train"]["examples"] >= 64
+
+
+@pytest.mark.skipif(not FRANKENSTEIN.exists(), reason="needs the Frankenstein text")
+def test_frankenstein(tmp_path):
+    dataset = prepare(FRANKENSTEIN, tmp_path / "out", PrepConfig())
+    assert dataset["book"]["title"].startswith("Frankenstein")
+    assert len(dataset["split"]["titles"]) == 28 and dataset["split"]["titles"][0] == "Letter 1"
+    train = {stage: dataset["stages"][stage]["train"]["examples"] for stage in STAGES}
+    assert 300 <= train["foundational"] <= 900 and train["structural"] >= 400
+    assert not dataset["curriculum"]["relaxations"]
+    for split in ("validation", "test"):
+        assert len(dataset["split"]["chapters"][split]) >= 3
+        total = sum(dataset["stages"]["refinement"][s]["bytes"] for s in SPLITS)
+        assert 0.08 < dataset["stages"]["refinement"][split]["bytes"] / total < 0.12

@@ -1,0 +1,199 @@
+"""Sentences, paragraphs, chapters and held-out chapters."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_books import paragraphs
+
+from data_prep import PrepError, segment
+from data_prep.segment import HEADING, PROSE, VERSE, as_blocks, chapters, hold_out, sentences
+
+# Sentences of one paragraph, parted by "|", as a reader would part them.
+CASES = [
+    "It rained.| We stayed in.",
+    "He stopped.| “Who is there?” he asked.| Nobody answered.",
+    "“Come in!” said Anna.| “It is late.”",
+    "“It is late.”| She shut the door.",
+    "“Come back!” Anna cried, and ran.",
+    "“Come back!” I said.| He did not.",
+    "Mr. Falk met Mrs. Dunstan and Dr. Bright on St. Swithin’s day.| They spoke.",
+    "J. R. Falk wrote it.| M. Waldman read it.",
+    "It was I.| Nobody believed me.",
+    "He waited... and waited.| Then he left.",
+    "I… I do not know.| Do you?",
+    "What!—do you dare?| I do.",
+    "(He was right.)| She was not.",
+    "He gave No. 5 to her.| “No.”| She kept it.",
+    "On Dec. 11th it froze.| It thawed in 1790.| The rest is known.",
+    "‘Oh dear!| Oh dear!| I shall be late!’ it said.",
+    '"Stop!" he cried.| "Why?"',
+    "No end mark here",
+    "He lived there, e.g. In winter, and left.",
+    "他来了。|她走了。",
+    "Was it so?| ¿Quién sabe?",
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sentence_cases(case):
+    wanted = [part.strip() for part in case.split("|")]
+    text = case.replace("|", "")
+    assert [text[a:b] for a, b in sentences(text)] == wanted
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.isascii() or "“" in case])
+def test_spacy_component_agrees(case):
+    spacy = pytest.importorskip("spacy")
+    segment.spacy_component()
+    nlp = spacy.blank("en")
+    nlp.add_pipe("book_sentences")
+    text = case.replace("|", "")
+    assert [s.text.strip() for s in nlp(text).sents] == [text[a:b] for a, b in sentences(text)]
+
+
+@given(st.text(alphabet="aBI .?!…”“\"'’—\n1()", max_size=80))
+@settings(max_examples=300)
+def test_spans_cover_the_text_in_order(text):
+    spans = sentences(text)
+    assert all(a < b for a, b in spans)
+    assert all(b <= c for (_, b), (c, _) in zip(spans, spans[1:], strict=False))
+    kept = "".join(text[a:b] for a, b in spans)
+    assert "".join(kept.split()) == "".join(text.split())
+
+
+def wrapped(text: str, width: int = 70) -> str:
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return "\n".join([*lines, line])
+
+
+def test_wrapped_prose_is_joined_and_verse_keeps_its_lines():
+    verse = "The harbour sleeps,\nThe lantern keeps\nIts yellow eye\nUpon the sky."
+    prose = paragraphs(6, seed=1)
+    text = "\n\n".join([wrapped(p) for p in prose] + [verse])
+    found = chapters(text)[0].paragraphs
+    assert [p.text for p in found] == [*prose, verse]
+    assert [p.kind for p in found] == [PROSE] * 6 + [VERSE]
+
+
+def test_italics_underscores_go_but_not_inside_words():
+    found = chapters("It was _very_ cold, _so\nvery cold_.\n\nSet snake_case_name and a _ here.")[0]
+    assert [p.text for p in found.paragraphs] == [
+        "It was very cold, so very cold.",
+        "Set snake_case_name and a _ here.",
+    ]
+
+
+def labels(text: str) -> list[str]:
+    return [chapter.title for chapter in chapters(text)]
+
+
+def book_of(headings: list[str], front: str = "") -> str:
+    body = paragraphs(3 * len(headings), seed=2)
+    parts = [front] if front else []
+    for n, heading in enumerate(headings):
+        parts += [heading, *body[3 * n : 3 * n + 3]]
+    return "\n\n".join(parts)
+
+
+@pytest.mark.parametrize(
+    "headings",
+    [
+        ["Chapter 1", "Chapter 2", "Chapter 3"],
+        ["CHAPTER I. The Mill", "CHAPTER II. The Ferry", "CHAPTER III. The End"],
+        ["Letter 1", "Letter 2", "Chapter 1", "Chapter 2"],
+        ["PROLOGUE", "Chapter One", "Chapter Two: Rain", "Epilogue"],
+        ["I.", "II.", "III.", "IV."],
+        ["I. THE MILL", "II. THE FERRY", "III. THE END"],
+        ["CHAPTER THE FIRST", "CHAPTER THE SECOND", "CHAPTER THE LAST"],
+    ],
+)
+def test_numbered_label_families(headings):
+    assert labels(book_of(headings)) == headings
+
+
+def test_contents_and_title_matter_are_dropped_whether_in_one_block_or_many():
+    headings = [f"Chapter {n}" for n in range(1, 9)]
+    for separator in ("\n", "\n\n"):
+        front = "A Title\n\nby Somebody\n\nCONTENTS\n\n" + separator.join(headings)
+        found = chapters(book_of(headings, front))
+        assert [chapter.title for chapter in found] == headings
+        assert all("CONTENTS" not in chapter.text for chapter in found)
+
+
+def test_a_preface_after_the_contents_is_not_taken_for_the_last_chapter():
+    headings = [f"Chapter {n}" for n in range(1, 9)]
+    front = "\n\n".join(["CONTENTS", *headings, *paragraphs(1, seed=9, length=6)])
+    assert labels(book_of(headings, front)) == headings
+
+
+def test_numbering_that_starts_again_in_each_part_keeps_every_chapter():
+    headings = ["Chapter 1", "Chapter 2", "Chapter 3", "Chapter 1 again", "Chapter 1", "Chapter 2"]
+    text = book_of(headings[:3]) + "\n\nPART II\n\n" + book_of(headings[4:])
+    found = chapters("PART I\n\n" + text)
+    assert len(found) == 5
+    assert [p.text for p in found[0].paragraphs[:2]] == ["PART I", "Chapter 1"]
+    assert [p.kind for p in found[3].paragraphs[:3]] == [HEADING, HEADING, PROSE]
+
+
+def test_prose_that_begins_like_a_heading_is_not_one():
+    text = (
+        book_of(["Chapter 1", "Chapter 2"])
+        + "\n\nChapter 3 was never written, because Anna left the harbour."
+    )
+    text += "\n\nI. had come; nobody knew him."
+    assert labels(text) == ["Chapter 1", "Chapter 2"]
+
+
+def test_no_headings_gives_one_chapter_and_blocks_keep_its_text():
+    text = "\n\n".join(paragraphs(60))
+    whole = chapters(text)
+    assert len(whole) == 1
+    parts = as_blocks(whole)
+    assert len(parts) >= 12
+    assert "".join(part.text for part in parts) == whole[0].text
+
+
+def test_blocks_cut_one_long_line_and_never_span_chapters():
+    one_line = " ".join(paragraphs(60))
+    assert len(as_blocks(chapters(one_line))) >= 12
+    found = chapters(book_of(["Chapter 1", "Chapter 2", "Chapter 3"]))
+    whole = [" ".join(chapter.text.split()) for chapter in found]
+    for part in as_blocks(found):
+        assert sum(" ".join(part.text.split()) in text for text in whole) == 1
+
+
+@given(st.lists(st.integers(1, 40_000), min_size=3, max_size=60), st.integers(0, 50))
+@settings(max_examples=100)
+def test_held_out_chapters_are_disjoint_and_complete(sizes, seed):
+    split = hold_out(sizes, 0.1, seed)
+    together = [i for part in split.values() for i in part]
+    assert sorted(together) == list(range(len(sizes)))
+    assert split["train"] and split["validation"] and split["test"]
+    if len(sizes) >= 15:
+        assert len(split["validation"]) >= 3 and len(split["test"]) >= 3
+    assert hold_out(sizes, 0.1, seed) == split
+
+
+def test_held_out_chapters_are_spread_and_about_a_tenth_of_the_bytes():
+    sizes = [10_000 + 137 * (7 * i % 13) for i in range(28)]
+    seen = set()
+    for seed in range(6):
+        split = hold_out(sizes, 0.1, seed)
+        for name in ("validation", "test"):
+            share = sum(sizes[i] for i in split[name]) / sum(sizes)
+            assert 0.08 < share < 0.13
+            first, *_, last = split[name]
+            assert first < 10 and last >= 18
+        seen.add(str(split))
+    assert len(seen) > 3
+
+
+def test_too_few_parts_are_refused():
+    with pytest.raises(PrepError, match="separable parts"):
+        hold_out([100, 100], 0.1, 0)
