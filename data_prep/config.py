@@ -37,7 +37,7 @@ class PrepConfig:
     foundational_max_difficulty: float = 40.0  # percentile: short, common words, few clauses
     foundational_min_centrality: float = 50.0  # percentile: near the middle of a theme
     structural_min_difficulty: float = 15.0  # percentile of an evidence-claim pair
-    structural_max_difficulty: float = 90.0
+    structural_max_difficulty: float = 90.0  # percentile; of tier 3, tiers 1 and 2 being few
     structural_fraction: float = 0.25  # pairs wanted per training sentence; cohesion fills up to it
     min_train_examples: int = 64  # thresholds relax until a stage has this many
 

@@ -117,8 +117,9 @@ def structural(
 ) -> tuple[dict[str, list[int]], list[dict[str, Any]]]:
     """Pair indices per split, in reading order; and the relaxations.
 
-    All pairs of tiers 1 and 2 of moderate difficulty; tier 3, the heaviest first, fills up to
-    ``structural_fraction`` of the split's sentences. Arguments as in :func:`foundational`.
+    All pairs of tiers 1 and 2 but the easiest, since they are few; tier 3 of moderate difficulty, the
+    heaviest first, fills up to ``structural_fraction`` of the split's sentences. Arguments as in
+    :func:`foundational`.
     """
     hard = np.array([(difficulty[p.evidence_at] + difficulty[p.claim_at]) / 2 for p in pairs])
     short = np.array([min(lengths[p.evidence_at], lengths[p.claim_at]) for p in pairs])
@@ -132,7 +133,8 @@ def structural(
 
         def choose(c: PrepConfig, s: int = s, wanted: int = wanted) -> list[int]:
             keep = (member == s) & (short >= c.min_sentence_words)
-            keep &= (hard >= c.structural_min_difficulty) & (hard <= c.structural_max_difficulty)
+            keep &= hard >= c.structural_min_difficulty
+            keep &= (tier < 3) | (hard <= c.structural_max_difficulty)
             sure = np.flatnonzero(keep & (tier < 3))
             fill = np.flatnonzero(keep & (tier == 3))
             fill = fill[np.argsort(-weight[fill], kind="stable")][: max(1, wanted - len(sure))]

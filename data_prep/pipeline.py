@@ -120,7 +120,12 @@ def _prepare(
     return {
         "schema_version": SCHEMA_VERSION,
         "preparation_version": PREPARATION_VERSION,
-        "book": {"name": source.name, "sha256": source.sha256, "title": source.title, "bytes": source.bytes},
+        "book": {
+            "name": source.name,
+            "sha256": source.sha256,
+            "title": _title(source, chapters),
+            "bytes": source.bytes,
+        },
         "reading": {"encoding": source.encoding, "boilerplate_lines_removed": source.boilerplate_lines},
         "config": config.to_dict(),
         "special_ids": {name.strip("[]").lower(): i for i, name in enumerate(SPECIALS)},
@@ -146,6 +151,12 @@ def _prepare(
         },
         **report,
     }
+
+
+def _title(source: Book, chapters: Sequence[Chapter]) -> str | None:
+    """The header's title, else a short first line that stands before the first chapter."""
+    first = source.text.lstrip().split("\n", 1)[0].strip()
+    return source.title or (first if len(first) <= 80 and first not in chapters[0].text else None)
 
 
 def _choose(

@@ -141,7 +141,7 @@ def book_sentences(chapters: Sequence[Chapter]) -> list[Sentence]:
 # --- paragraphs ------------------------------------------------------------------------------------------
 
 _ITALICS = re.compile(r"(?<![\w_])_([^_]+)_(?![\w_])")
-_ILLUSTRATION = re.compile(r"\[Illustration[^\]]*\]", re.IGNORECASE)
+_ILLUSTRATION = re.compile(r"\[Illustration[^\[\]]{0,500}\]", re.IGNORECASE)
 
 
 def blocks(text: str) -> list[list[str]]:
@@ -280,7 +280,8 @@ BLOCKS = 24
 def as_blocks(found: Sequence[Chapter]) -> list[Chapter]:
     """Pseudo-chapters for a book of too few chapters: about 24 runs of paragraphs, none across chapters.
 
-    Paragraphs too long for that are cut at sentence ends, or at spaces where there are none.
+    Paragraphs too long for that are cut into thirds of a block, at sentence ends, or at spaces where there
+    are none.
     """
     total = sum(len(chapter.text.encode()) for chapter in found)
     target = max(1, total // BLOCKS)
@@ -318,7 +319,7 @@ def _pieces(part: Paragraph, target: int) -> Iterator[Paragraph]:
         spans = [match.span() for match in re.finditer(r"\S+", part.text)]
     begin = spans[0][0]
     for i, (_, end) in enumerate(spans):
-        if end - begin >= target or i == len(spans) - 1:
+        if end - begin >= target // 3 or i == len(spans) - 1:
             yield Paragraph(part.text[begin:end], part.kind)
             begin = spans[i + 1][0] if i + 1 < len(spans) else end
 

@@ -6,6 +6,7 @@ into a `Config` at the border; nothing past it sees a ConfigDict.
 
 import dataclasses
 import difflib
+import math
 import typing
 from typing import Any
 
@@ -134,6 +135,8 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f"{path} must be of type {kind.__name__}, not {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise ConfigError(f"{path} must be a finite number, not {value}")
     return value
 
 
@@ -185,10 +188,25 @@ def resolve(values: Any) -> Config:
         "optimizer.clip_norm": optimizer.clip_norm,
         "evaluation.per_stage": evaluation.per_stage,
         "sampling.temperature": sampling.temperature,
+        "sampling.top_p": sampling.top_p,
     }
     for name, value in positive.items():
         if not value > 0:
             raise ConfigError(f"config.{name} must be above 0, not {value}")
+    for name, value in {
+        "seed": config.seed,
+        "data.split_seed": config.data.split_seed,
+        "optimizer.embedding_rate": optimizer.embedding_rate,
+        "optimizer.norm_rate": optimizer.norm_rate,
+        "optimizer.weight_decay": optimizer.weight_decay,
+        "optimizer.warmup_steps": optimizer.warmup_steps,
+        "sampling.steps": sampling.steps,
+        "sampling.top_k": sampling.top_k,
+    }.items():
+        if value < 0:
+            raise ConfigError(f"config.{name} must be 0 or more, not {value}")
+    if not (0 <= optimizer.b1 < 1 and 0 <= optimizer.b2 < 1):
+        raise ConfigError(f"config.optimizer.b1 and b2 must lie in [0, 1), not {optimizer.b1} and {optimizer.b2}")
     if model.d_model % (2 * model.num_heads):
         raise ConfigError(
             f"config.model.num_heads={model.num_heads} must divide d_model={model.d_model} into an even head width"

@@ -4,8 +4,14 @@ This file runs before any test module is imported, and so before jax reads its e
 """
 
 import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 REPO = Path(__file__).resolve().parent.parent
@@ -23,3 +29,88 @@ settings.load_profile("mdlm")
 def soak_count(full: int) -> int:
     """Repetitions of a soak test whose full count is `full`: all under MDLM_SOAK=1, a tenth without."""
     return max(1, round(full * float(os.environ.get("MDLM_SOAK", "0.1"))))
+
+
+def built_in_chapters(count: int) -> str:
+    """The title and the first chapters of the built-in book."""
+    [path] = (REPO / "data_prep" / "books").glob("*.txt")
+    parts = re.split(r"(?m)^(?=Chapter \d+$)", path.read_text(encoding="utf-8"))
+    return "".join(parts[: count + 1])
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """A directory of this test run, the same for every worker of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def once(directory: Path, make: Callable[[], None]) -> Path:
+    """`directory`, filled by `make`; a worker that comes second waits for the first."""
+    done, failed = (
+        directory.with_name(directory.name + ".done"),
+        directory.with_name(directory.name + ".failed"),
+    )
+    try:
+        directory.with_name(directory.name + ".lock").mkdir()
+    except FileExistsError:
+        for _ in range(6000):
+            if done.exists():
+                return directory
+            assert not failed.exists(), failed.read_text()
+            time.sleep(0.1)
+        raise AssertionError(f"nobody finished {directory}") from None
+    try:
+        make()
+    except BaseException as error:
+        failed.write_text(repr(error))
+        raise
+    done.touch()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory) -> Path:
+    """A text file of the first three chapters of the built-in book, about 2,800 words."""
+    path = tmp_path_factory.mktemp("book") / "book.txt"
+    path.write_text(built_in_chapters(3), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset_dir(book, shared) -> Path:
+    """The data directory of `book`, as the smoke plan prepares it."""
+    import data_prep
+
+    config = data_prep.PrepConfig(vocab_size=512)
+    return once(shared / "dataset", lambda: data_prep.prepare(book, shared / "dataset", config))
+
+
+@pytest.fixture(scope="session")
+def child_env(shared) -> dict[str, str]:
+    """The environment of child processes: this one's, with compiled programs kept for the next child."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # it costs 10 s a process
+    return kept | {"JAX_COMPILATION_CACHE_DIR": str(shared / "jax_cache")}
+
+
+# What the tests of training and sampling run; a line for every step, so that losses can be compared.
+SMOKE = ("--config", "configs/three_stage.py:smoke", "--config.log_every=1")
+
+
+def launch_command(workdir: Path, *options: str) -> list[str]:
+    """The command that trains in `workdir`."""
+    return [sys.executable, "launch.py", *(options or SMOKE), "--workdir", str(workdir)]
+
+
+@pytest.fixture(scope="session")
+def smoke_run(book, shared, child_env) -> Path:
+    """The directory of a finished run of the smoke plan on `book`, never interrupted."""
+    workdir = shared / "smoke_run"
+
+    def train() -> None:
+        command = [*launch_command(workdir), "--book", str(book)]
+        done = subprocess.run(command, cwd=REPO, env=child_env, capture_output=True, text=True)
+        (shared / "smoke_run.txt").write_text(done.stdout, encoding="utf-8")
+        assert done.returncode == 0, done.stderr
+
+    return once(workdir, train)

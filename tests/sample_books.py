@@ -2,33 +2,10 @@
 
 import random
 
-NOUNS = [
-    "harbour",
-    "lantern",
-    "mill",
-    "orchard",
-    "bridge",
-    "kettle",
-    "ferry",
-    "garden",
-    "ledger",
-    "window",
-    "barrel",
-    "chapel",
-]
-ADJECTIVES = ["cold", "bright", "narrow", "quiet", "heavy", "broken", "yellow", "patient", "crooked", "empty"]
-VERBS = [
-    "crossed",
-    "watched",
-    "mended",
-    "carried",
-    "followed",
-    "painted",
-    "counted",
-    "opened",
-    "guarded",
-    "sold",
-]
+_NOUNS = "harbour lantern mill orchard bridge kettle ferry garden ledger window barrel chapel"
+_ADJECTIVES = "cold bright narrow quiet heavy broken yellow patient crooked empty"
+_VERBS = "crossed watched mended carried followed painted counted opened guarded sold"
+NOUNS, ADJECTIVES, VERBS = (words.split() for words in (_NOUNS, _ADJECTIVES, _VERBS))
 PEOPLE = ["Anna", "Bertram", "Clara", "Dunstan", "Edith", "Falk"]
 
 

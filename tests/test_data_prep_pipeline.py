@@ -57,6 +57,7 @@ def test_dataset_json_says_what_is_there(made):
     names = {f"{stage}-{split}-00000-of-00001.array_record" for stage in STAGES for split in SPLITS}
     assert set(files(out)) == names | {"dataset.json", "tokenizer.json"}
     assert dataset["schema_version"] == 1
+    assert dataset["book"]["title"] == "The Harbour Ledger"
     assert dataset["book"]["name"] == book.name and str(book.parent) not in json.dumps(dataset)
     assert dataset["special_ids"] == {"pad": 0, "mask": 1, "sep": 2, "eos": 3}
     assert dataset["vocab_rows"] % 64 == 0 and 0 <= dataset["vocab_rows"] - dataset["vocab_size"] < 64
@@ -225,10 +226,11 @@ def test_out_with_other_files_is_left_alone(tmp_path):
     [
         "\n\n".join(paragraphs(46, length=4)),  # about 2,000 words, no chapters
         " ".join(paragraphs(46, length=4)),  # one line
+        " ".join(paragraphs(46, length=4)).replace(".", "").lower(),
         chaptered(4, per_chapter=12),
         chaptered(9, per_chapter=5),
     ],
-    ids=["no chapters", "one line", "four chapters", "nine chapters"],
+    ids=["no chapters", "one line", "no sentences", "four chapters", "nine chapters"],
 )
 def test_small_books_fill_every_stage_and_say_what_was_relaxed(tmp_path, text):
     dataset = prepare(save(tmp_path, text), tmp_path / "out", PrepConfig())

@@ -115,7 +115,7 @@ def test_npy_embedder(tmp_path):
         with pytest.raises(PrepError, match=reason):
             make_embedder(f"npy:{path}", []).encode(["a"])
     path.write_bytes(b"nothing like an array")
-    with pytest.raises(PrepError, match="is not a .npy array"):
+    with pytest.raises(PrepError, match=r"is not a \.npy array"):
         make_embedder(f"npy:{path}", []).encode(["a"])
     with pytest.raises(PrepError, match="does not exist"):
         make_embedder(f"npy:{tmp_path / 'absent.npy'}", [])

@@ -1,0 +1,170 @@
+"""python -m mdlm_jax.sample --workdir R: lets a trained model write.
+
+Every text is saved to R/samples/ with the metadata that reproduces it.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mdlm_jax.configuration import SamplingConfig
+
+BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
+
+
+class SampleError(ValueError):
+    """A request that cannot be met; one line."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; None stands for the run's own configuration."""
+    p = argparse.ArgumentParser(prog="python -m mdlm_jax.sample", description="Let a trained model write.")
+    p.add_argument("--workdir", type=Path, required=True, help="a run directory of launch.py")
+    p.add_argument("--prompt", default="", help="text that stays where it is, at the start")
+    p.add_argument("--length", type=int, help="tokens to write after the prompt (default: a full canvas)")
+    p.add_argument("--num_samples", type=int, default=1, help="texts, at consecutive seeds")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--sampler", choices=("ancestral", "confidence"))
+    p.add_argument("--steps", type=int, help="network calls; 0 means one per token")
+    p.add_argument("--temperature", type=float)
+    p.add_argument("--top_k", type=int, help="0 is off")
+    p.add_argument("--top_p", type=float, help="1 is off")
+    p.add_argument("--weights", choices=("ema", "params"), default="ema", help="averaged or last weights")
+    return p
+
+
+def check(settings: SamplingConfig) -> None:
+    """Raises SampleError for values out of range."""
+    if settings.steps < 0:
+        raise SampleError(f"--steps must be 0 (one per token) or more, not {settings.steps}")
+    if not settings.temperature > 0:
+        raise SampleError(f"--temperature must be above 0, not {settings.temperature}")
+    if settings.top_k < 0:
+        raise SampleError(f"--top_k must be 0 (off) or more, not {settings.top_k}")
+    if not 0 < settings.top_p <= 1:
+        raise SampleError(f"--top_p must lie in (0, 1], not {settings.top_p}")
+
+
+@functools.lru_cache(maxsize=4)
+def _denoise(graphdef: Any, forbidden: bytes) -> Any:
+    """denoise(context, tokens, index), one object per model so that jit caches by it."""
+    import numpy as np
+
+    from mdlm_jax.train_state import denoiser
+
+    rows = np.frombuffer(forbidden, bool)
+    return lambda context, tokens, index: denoiser(graphdef, context[0], rows, context[1])(tokens, index)
+
+
+def generate(run: Any, prompt: str, length: int | None, seed: int, settings: SamplingConfig) -> dict[str, Any]:
+    """One text with its metadata. `run` is a `run_directory.Trained`.
+
+    Raises SampleError when the canvas would be longer than the model's, empty, or the model is the causal twin.
+    """
+    import jax
+    import numpy as np
+
+    from mdlm_jax import sampler
+    from mdlm_jax.tokenizer import load_tokenizer
+    from mdlm_jax.train_state import cast
+
+    check(settings)
+    if run.config.model.causal:
+        raise SampleError("this run is the autoregressive twin, which cannot unmask; sample a diffusion run")
+    tokenizer = load_tokenizer(run.dataset.path / "tokenizer.json")
+    given, room = tokenizer.encode(prompt).ids, run.config.model.seq_len - 1
+    length = room - len(given) if length is None else length
+    if length < 1 or len(given) + length > room:
+        raise SampleError(
+            f"a prompt of {len(given)} tokens and {length} to write must have 1 to {room} tokens between them and "
+            "write at least one: shorten --prompt or change --length"
+        )
+    special = run.dataset.special_ids
+    used = 1 + len(given) + length
+    canvas = min(-(-used // BUCKET) * BUCKET, run.config.model.seq_len)
+    tokens = np.full((1, canvas), special["pad"], np.int32)
+    tokens[0, : 1 + len(given)] = [special["eos"], *given]
+    position = np.arange(canvas)[None]
+    masked = (position > len(given)) & (position < used)
+    segments = (position < used).astype(np.int32)
+    forbidden = run.forbidden.copy()
+    forbidden[[special["eos"], special["sep"]]] = True  # never inside a paragraph of the book
+    state = sampler.sample(
+        _denoise(run.graphdef, forbidden.tobytes()),
+        (cast(run.params, run.config.precision), segments),
+        jax.random.key(seed),
+        tokens,
+        masked,
+        sampler.Law(settings.temperature, settings.top_k, settings.top_p),
+        steps=settings.steps,
+        sampler=settings.sampler,
+        mask_id=special["mask"],
+    )
+    ids = np.asarray(state.tokens)[0, 1:used].tolist()
+    return {
+        "text": tokenizer.decode(ids, skip_special_tokens=False),
+        "prompt": prompt,
+        "length": length,
+        "seed": seed,
+        **dataclasses.asdict(settings),
+        "log_prob_per_token": float(state.log_prob[0]) / length,
+        "tokens": ids,
+        "checkpoint": run.checkpoint,
+        "model_hash": run.model_hash,
+    }
+
+
+def save(result: dict[str, Any], workdir: Path) -> Path:
+    """Writes samples/<time>-seed<k>.json and the text beside it; returns the path of the text."""
+    directory = workdir / "samples"
+    directory.mkdir(exist_ok=True)
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+    path = directory / f"{stamp}-seed{result['seed']}.txt"
+    path.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(result["text"] + "\n", encoding="utf-8")
+    return path
+
+
+def printable(text: str) -> str:
+    """Text without control characters other than line breaks and tabs."""
+    return "".join(c for c in text if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160))
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Samples and prints. Raises SampleError, RunError, CheckpointError or DataError, one line each."""
+    from mdlm_jax.run_directory import cache_compilations, load
+
+    if arguments.num_samples < 1:
+        raise SampleError(f"--num_samples must be at least 1, not {arguments.num_samples}")
+    cache_compilations(Path(__file__).resolve().parent.parent / ".jax_cache")
+    run = load(arguments.workdir, arguments.weights)
+    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(SamplingConfig)}
+    settings = dataclasses.replace(run.config.sampling, **{k: v for k, v in given.items() if v is not None})
+    for seed in range(arguments.seed, arguments.seed + arguments.num_samples):
+        result = generate(run, arguments.prompt, arguments.length, seed, settings)
+        path = save(result, arguments.workdir)
+        print(f"--- seed {seed}, {path} ---\n{printable(result['text'])}\n", flush=True)
+
+
+def main() -> None:
+    """Exit codes: 0, 2 after one line about what is wrong, 130 when interrupted."""
+    import os
+
+    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
+    arguments = parser().parse_args()
+    try:
+        run_command(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
