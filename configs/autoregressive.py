@@ -1,6 +1,7 @@
-"""The autoregressive twin: the same network, code, data and stages with a causal mask and next-token prediction.
+"""The autoregressive twin: the same network, code, data and stages with a causal mask and next-token
+prediction.
 
-    python launch.py --config configs/autoregressive.py:tiny --workdir runs/twin
+python launch.py --config configs/autoregressive.py:tiny --workdir runs/twin
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """The control without a curriculum: the refinement stage alone, same presets as three_stage.py.
 
-    python launch.py --config configs/single_stage.py:tiny --workdir runs/single
+python launch.py --config configs/single_stage.py:tiny --workdir runs/single
 """
 
 from ml_collections import ConfigDict

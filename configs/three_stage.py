@@ -60,7 +60,9 @@ def get_config(preset: str = "base") -> ConfigDict:
         config.batch_size, config.micro_batch = 8, 4
         config.model.update(num_layers=2, d_model=64, num_heads=2, seq_len=64, dropout=0.1, remat="dots")
         config.data.vocab_size = 512
-        config.optimizer.update(name="muon", learning_rate=1e-2, embedding_rate=1e-2, norm_rate=1e-2, ema_decay=0.9)
+        config.optimizer.update(
+            name="muon", learning_rate=1e-2, embedding_rate=1e-2, norm_rate=1e-2, ema_decay=0.9
+        )
         config.log_every, config.checkpoint_every, config.evaluation.per_stage = 5, 10, 1
         for stage, epochs in zip(config.stages, (4, 2, 12), strict=True):
             stage.num_epochs = epochs

@@ -1,8 +1,8 @@
 """Orbax checkpoints with a SHA-256 manifest, written last and verified on every load.
 
-`<directory>/<step>/` holds `state/` (orbax: a flat map from tree path to array), `meta.json` and `MANIFEST.json`.
-Orbax restores flipped bits without a word; the manifest is what notices. A checkpoint is written under a temporary
-name and renamed, so a directory with a number for a name was complete once.
+`<directory>/<step>/` holds `state/` (orbax: a flat map from tree path to array), `meta.json` and
+`MANIFEST.json`. Orbax restores flipped bits without a word; the manifest is what notices. A checkpoint is
+written under a temporary name and renamed, so a directory with a number for a name was complete once.
 """
 
 import hashlib
@@ -84,6 +84,8 @@ def verify(path: Path) -> str | None:
         recorded = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         return f"unreadable manifest ({error})"
+    if not isinstance(recorded, dict):
+        return "unreadable manifest (no JSON object)"
     found = _digests(path)
     for name in sorted({*recorded, *found}):
         if recorded.get(name) != found.get(name):
@@ -104,12 +106,15 @@ def newest_intact(directory: Path, report: Callable[[str], None] = print) -> Pat
         if wrong is None:
             return path
         report(f"checkpoint {path} is damaged: {wrong}; set aside, an older one is used")
-        os.replace(path, path.with_name(f"{step}.damaged"))
+        aside = path.with_name(f"{step}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+        os.replace(path, aside)
     return None
 
 
 def restore(path: Path, like: Any, prefix: str = "") -> Any:
-    """The part of the checkpoint at `path` under `prefix` (a tree path, such as ".ema") as a tree like `like`.
+    """The part of the checkpoint at `path` under `prefix` (a tree path, such as ".ema") as a tree like
+    `like`.
 
     Raises CheckpointError when the checkpoint does not verify or holds other arrays.
     """

@@ -1,7 +1,7 @@
 """The configuration as frozen dataclasses: names, types, meanings and the checks that cross fields. No jax.
 
-`configs/*.py` hold the values as ml_collections ConfigDicts, the flags override them, and `resolve` turns the result
-into a `Config` at the border; nothing past it sees a ConfigDict.
+`configs/*.py` hold the values as ml_collections ConfigDicts, the flags override them, and `resolve` turns the
+result into a `Config` at the border; nothing past it sees a ConfigDict.
 """
 
 import dataclasses
@@ -34,9 +34,11 @@ class ModelConfig:
     qk_norm: bool = field("normalise queries and keys per head")
     causal: bool = field("True is the autoregressive twin")
     layers: str = field("layer loop: scan (compiles fast, best on a GPU) or unroll (faster on a CPU)")
-    remat: str = field("activations kept for the backward pass: none = all, dots = products, full = block inputs")
-    vocab_rows: int = 0
-    bf16_products: bool = False
+    remat: str = field(
+        "activations kept for the backward pass: none = all, dots = products, full = block inputs"
+    )
+    vocab_rows: int = dataclasses.field(default=0, metadata={"doc": "set from the data"})
+    bf16_products: bool = dataclasses.field(default=False, metadata={"doc": "set from the precision"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,9 @@ class OptimizerConfig:
     b1: float = field("Adam's first-moment decay; Muon's momentum")
     b2: float = field("Adam's second-moment decay")
     clip_norm: float = field("global gradient norm is clipped to this")
-    schedule: str = field("after the warm-up: cosine, wsd (constant, then down over the last fifth) or constant")
+    schedule: str = field(
+        "after the warm-up: cosine, wsd (constant, then down over the last fifth) or constant"
+    )
     warmup_steps: int = field("linear warm-up, capped at a tenth of the stage's steps")
     final_rate: float = field("last rate of cosine and wsd as a share of the peak")
     ema_decay: float = field("decay of the weight average, capped at (1 + step) / (10 + step)")
@@ -103,20 +107,26 @@ class Config:
     """A whole plan."""
 
     seed: int = field("seed of initial weights, masks, order and dropout")
-    precision: str = field("auto, float32, bf16 (params and compute; float32 master), bf16_products (fast on CPUs)")
+    precision: str = field(
+        "auto, float32, bf16 (params and compute; float32 master), bf16_products (fast on CPUs)"
+    )
     batch_size: int = field("rows of seq_len positions in an optimizer step")
     micro_batch: int = field("rows at a time; divides batch_size, gradients are accumulated")
-    mask_schedule: str = field("mdlm (mask rates uniform over (0,1) everywhere) or curriculum (each stage's mask_rate)")
-    full_range_fraction: float = field("share of rows with mask rates over (0,1) under mask_schedule=curriculum")
+    mask_schedule: str = field(
+        "mdlm (mask rates uniform over (0,1) everywhere) or curriculum (each stage's mask_rate)"
+    )
+    full_range_fraction: float = field(
+        "share of rows with mask rates over (0,1) under mask_schedule=curriculum"
+    )
     label_smoothing: float = field("share of the target spread over the vocabulary in training; 0 is off")
     log_every: int = field("optimizer steps between log lines")
     checkpoint_every: int = field("optimizer steps between checkpoints inside a stage")
-    model: ModelConfig
-    data: DataConfig
-    optimizer: OptimizerConfig
-    stages: tuple[StageConfig, ...]
-    evaluation: EvaluationConfig
-    sampling: SamplingConfig
+    model: ModelConfig = field("the network")
+    data: DataConfig = field("the preparation")
+    optimizer: OptimizerConfig = field("the optimizer")
+    stages: tuple[StageConfig, ...] = field("the curriculum, in order")
+    evaluation: EvaluationConfig = field("the held-out figure")
+    sampling: SamplingConfig = field("defaults of the sample command")
 
 
 def _convert(kind: Any, value: Any, path: str) -> Any:
@@ -130,7 +140,9 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise ConfigError(f"{path} must have {len(arguments)} values, not {len(value)}")
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-        return tuple(_convert(k, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+        return tuple(
+            _convert(k, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
+        )
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -167,7 +179,12 @@ def _one_of(path: str, value: str, names: tuple[str, ...]) -> None:
 def resolve(values: Any) -> Config:
     """A ConfigDict (or nested mapping) to a checked `Config`. Raises ConfigError."""
     config: Config = _build(Config, values)
-    model, optimizer, evaluation, sampling = config.model, config.optimizer, config.evaluation, config.sampling
+    model, optimizer, evaluation, sampling = (
+        config.model,
+        config.optimizer,
+        config.evaluation,
+        config.sampling,
+    )
     _one_of("config.precision", config.precision, ("auto", "float32", "bf16", "bf16_products"))
     _one_of("config.mask_schedule", config.mask_schedule, ("mdlm", "curriculum"))
     _one_of("config.model.layers", model.layers, ("scan", "unroll"))
@@ -206,17 +223,21 @@ def resolve(values: Any) -> Config:
         if value < 0:
             raise ConfigError(f"config.{name} must be 0 or more, not {value}")
     if not (0 <= optimizer.b1 < 1 and 0 <= optimizer.b2 < 1):
-        raise ConfigError(f"config.optimizer.b1 and b2 must lie in [0, 1), not {optimizer.b1} and {optimizer.b2}")
+        raise ConfigError(
+            f"config.optimizer.b1 and b2 must lie in [0, 1), not {optimizer.b1} and {optimizer.b2}"
+        )
     if model.d_model % (2 * model.num_heads):
         raise ConfigError(
-            f"config.model.num_heads={model.num_heads} must divide d_model={model.d_model} into an even head width"
+            f"config.model.num_heads={model.num_heads} must divide d_model={model.d_model} into even heads"
         )
     if model.seq_len < 8:
         raise ConfigError(f"config.model.seq_len must be at least 8, not {model.seq_len}")
     if config.data.vocab_size < 260:
-        raise ConfigError(f"config.data.vocab_size must be at least 260 (4 specials, 256 bytes), not {config.data.vocab_size}")
+        raise ConfigError(f"config.data.vocab_size must be at least 260, not {config.data.vocab_size}")
     if config.batch_size % config.micro_batch:
-        raise ConfigError(f"config.micro_batch={config.micro_batch} must divide batch_size={config.batch_size}")
+        raise ConfigError(
+            f"config.micro_batch={config.micro_batch} must divide batch_size={config.batch_size}"
+        )
     for name, share in {
         "model.dropout": model.dropout,
         "full_range_fraction": config.full_range_fraction,
@@ -230,7 +251,9 @@ def resolve(values: Any) -> Config:
     if model.dropout > 0.9:
         raise ConfigError(f"config.model.dropout must be at most 0.9, not {model.dropout}")
     if evaluation.strata < 16 or evaluation.replicates < 2:
-        raise ConfigError("config.evaluation needs strata >= 16 and replicates >= 2: the figure carries a standard error")
+        raise ConfigError(
+            "config.evaluation needs strata >= 16 and replicates >= 2: the figure carries a standard error"
+        )
     if not config.stages:
         raise ConfigError("config.stages is empty; give at least one stage")
     for i, stage in enumerate(config.stages):
@@ -266,6 +289,6 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
 def difference(old: dict, new: dict) -> list[str]:
     """Lines "field: old -> new" for the fields of two nested dicts that differ."""
     a, b = flat(old), flat(new)
-    return [f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}" for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
-
-
+    return [
+        f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}" for k in sorted({*a, *b}) if a.get(k) != b.get(k)
+    ]

@@ -49,7 +49,12 @@ def plan(config: Config, dataset: Dataset) -> list[Stage]:
     before = 0
     for i, stage in enumerate(config.stages):
         data = stage_data(
-            dataset, stage.name, config.model.seq_len, stage.num_epochs, config.batch_size, seed=config.seed * 16 + i
+            dataset,
+            stage.name,
+            config.model.seq_len,
+            stage.num_epochs,
+            config.batch_size,
+            seed=config.seed * 16 + i,
         )
         density = density_of(config, stage)
         head = 1.0 if config.model.causal else density.mean
@@ -68,7 +73,9 @@ def critical_compute(tokens: float) -> float:
     return 2.12e15 * (tokens / 1e6) ** 2.174
 
 
-def begin(params: Any, ema: Any, optimizer: optax.GradientTransformation, seed: int, stage: Stage) -> TrainState:
+def begin(
+    params: Any, ema: Any, optimizer: optax.GradientTransformation, seed: int, stage: Stage
+) -> TrainState:
     """The first state of a stage: given weights, fresh optimizer state, step 0, a key of its own."""
     key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), stage.index))
     # Copies, because the train step donates its input: nothing may be held twice.
@@ -79,7 +86,8 @@ def begin(params: Any, ema: Any, optimizer: optax.GradientTransformation, seed: 
 def transition(
     previous: TrainState, optimizer: optax.GradientTransformation, seed: int, stage: Stage
 ) -> tuple[TrainState, dict[str, bool]]:
-    """Carries weights and average into `stage` and proves it: bits equal, moments zero, step zero, data there.
+    """Carries weights and average into `stage` and proves it: bits equal, moments zero, step zero, data
+    there.
 
     Raises TransitionError when a check fails.
     """

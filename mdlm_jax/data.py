@@ -1,11 +1,12 @@
 """From shards to batches: array_record files through grain, packed rows, held-out windows.
 
-A row is [EOS] + segment, [EOS] + segment, ...; the [EOS] are given and never scored. The plan of a stage (which
-segments share which row in which epoch) is a pure function of the shards and the seed, so a batch is found by its
-number alone, which is all that an exact resume needs.
+A row is [EOS] + segment, [EOS] + segment, ...; the [EOS] are given and never scored. The plan of a stage
+(which segments share which row in which epoch) is a pure function of the shards and the seed, so a batch is
+found by its number alone, which is all that an exact resume needs.
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,11 +46,17 @@ def open_dataset(path: Path) -> Dataset:
     try:
         info = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path} has no dataset.json; prepare a book with python -m data_prep --out {path}") from None
+        raise DataError(
+            f"{path} has no dataset.json; prepare a book with python -m data_prep --out {path}"
+        ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path / 'dataset.json'}: {error}") from None
+    if not isinstance(info, dict):
+        raise DataError(f"cannot read {path / 'dataset.json'}: it holds no JSON object")
     if info.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(f"{path} has data schema {info.get('schema_version')}, this version reads {SCHEMA_VERSION}")
+        raise DataError(
+            f"{path} has data schema {info.get('schema_version')}, this version reads {SCHEMA_VERSION}"
+        )
     return Dataset(path, info)
 
 
@@ -69,10 +76,15 @@ def read_records(dataset: Dataset, stage: str, split: str) -> list[Record]:
     for path in paths:
         if not path.exists():
             raise DataError(f"the shard {path} is missing; prepare the book again")
-        source = grain.sources.ArrayRecordDataSource(str(path))
-        for i in range(len(source)):
-            fields = msgpack.unpackb(source[i])
-            records.append(Record(np.frombuffer(fields["ids"], dtype).astype(np.int32), fields["chapter"]))
+        try:
+            source = grain.sources.ArrayRecordDataSource(str(path))
+            for i in range(len(source)):
+                fields = msgpack.unpackb(source[i])
+                records.append(
+                    Record(np.frombuffer(fields["ids"], dtype).astype(np.int32), fields["chapter"])
+                )
+        except (RuntimeError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"the shard {path} is damaged ({error}); prepare the book again") from None
     return records
 
 
@@ -91,7 +103,7 @@ def chapters(records: list[Record]) -> list[np.ndarray]:
 def cut(stream: np.ndarray, length: int, offset: int = 0) -> list[np.ndarray]:
     """Pieces of at most `length` tokens; the first has `offset` tokens if that is not 0."""
     edges = [0, *range(offset or length, len(stream), length), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    return [stream[a:b] for a, b in itertools.pairwise(edges) if b > a]
 
 
 def pack(segments: list[np.ndarray], length: int) -> list[list[np.ndarray]]:
@@ -120,8 +132,8 @@ def plan_rows(
 ) -> list[list[np.ndarray]]:
     """The rows of all epochs of a stage, in training order.
 
-    Refinement cuts each chapter into windows at an offset drawn anew every epoch; the other stages take a record as
-    a segment (cut when it is too long).
+    Refinement cuts each chapter into windows at an offset drawn anew every epoch; the other stages take a
+    record as a segment (cut when it is too long).
     """
     rows: list[list[np.ndarray]] = []
     streams = chapters(records) if stage == "refinement" else [record.ids for record in records]
@@ -138,7 +150,9 @@ def plan_rows(
 
 
 class RowSource:
-    """A grain random-access source: row i as tokens, segments (from 1; 0 is padding) and scored, each [seq_len]."""
+    """A grain random-access source: row i as tokens, segments (from 1; 0 is padding) and scored, each
+    [seq_len].
+    """
 
     def __init__(self, rows: list[list[np.ndarray]], seq_len: int, special_ids: dict[str, int]):
         self.rows, self.seq_len, self.special_ids = rows, seq_len, special_ids
@@ -203,7 +217,8 @@ def stage_data(
 
 
 def held_out_windows(dataset: Dataset, split: str, seq_len: int) -> dict[str, np.ndarray]:
-    """The protocol's windows: the split's chapters in reading order, cut into [EOS] + up to seq_len - 1 tokens.
+    """The protocol's windows: the split's chapters in reading order, cut into [EOS] + up to seq_len - 1
+    tokens.
 
     Returns tokens, segments, scored, each [W, seq_len]. Every token of the chapters is scored exactly once.
     """

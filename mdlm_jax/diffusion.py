@@ -1,12 +1,13 @@
 """Absorbing-state diffusion, alpha_t = 1 - t, with the SUBS parameterisation (MDLM, Sahoo et al. 2024).
 
-With l(t) the mean cross-entropy of the masked tokens at rate t, the negative ELBO per token is the integral of l
-over (0, 1) (their eq. 10 for alpha_t = 1 - t). The estimator: a segment of n tokens, k ceil of n*t, exactly k
-positions masked, n * (mean cross-entropy over the k). With t uniform k is uniform on {1..n} and this is
-unbiased (the any-order identity, Ou et al. 2024, eq. 3.7), with no 1/t and no epsilon.
+With l(t) the mean cross-entropy of the masked tokens at rate t, the negative ELBO per token is the integral
+of l over (0, 1) (their eq. 10 for alpha_t = 1 - t). The estimator: a segment of n tokens, k ceil of n*t,
+exactly k positions masked, n * (mean cross-entropy over the k). With t uniform k is uniform on {1..n} and
+this is unbiased (the any-order identity, Ou et al. 2024, eq. 3.7), with no 1/t and no epsilon.
 
-No network here: `denoise_fn(tokens, index) -> logits[M, V]` scores the flat positions `index` [M] of tokens [B, L].
-Segments are numbered from 1 within a row, 0 is padding; `scored` marks the real tokens (an [EOS] is given).
+No network here: `denoise_fn(tokens, index) -> logits[M, V]` scores the flat positions `index` [M] of tokens
+[B, L]. Segments are numbered from 1 within a row, 0 is padding; `scored` marks the real tokens (an [EOS] is
+given).
 """
 
 from collections.abc import Callable
@@ -47,9 +48,10 @@ class Density(NamedTuple):
 def stratified(key: jax.Array, counts: jax.Array) -> jax.Array:
     """Uniforms [N], one per segment, jointly stratified in proportion to the segments' token counts [N].
 
-    Segment i owns a stratum of width counts_i / sum(counts) on a randomly shifted circle; the tent map |2v - 1| makes
-    the circle continuous (a shifted lattice with the baker's transform, Hickernell 2002). Each is exactly uniform,
-    and sum(counts * u) <= sum(counts)/2 + max(counts) always, which bounds the number of masked positions.
+    Segment i owns a stratum of width counts_i / sum(counts) on a randomly shifted circle; the tent map |2v -
+    1| makes the circle continuous (a shifted lattice with the baker's transform, Hickernell 2002). Each is
+    exactly uniform, and sum(counts * u) <= sum(counts)/2 + max(counts) always, which bounds the number of
+    masked positions.
     """
     shift_key, jitter_key = jax.random.split(key)
     total = jnp.maximum(counts.sum(), 1)
@@ -60,10 +62,11 @@ def stratified(key: jax.Array, counts: jax.Array) -> jax.Array:
 
 
 def capacity(tokens: int, longest: int, segments: int, density: Density) -> int:
-    """A bound on the masked positions among `tokens` in `segments` of at most `longest`, a multiple of 64.
+    """A bound, a multiple of 64, on the masked positions of `tokens` in `segments` of <= `longest`.
 
-    `stratified` overshoots its mean by at most `longest` (u is 2-Lipschitz on the circle); through another quantile,
-    which climbs from 0 to 1 and back once around it, by at most twice that. Rounding k up adds one a segment.
+    `stratified` overshoots its mean by at most `longest` (u is 2-Lipschitz on the circle); through another
+    quantile, which climbs from 0 to 1 and back once around it, by at most twice that. Rounding k up adds one
+    a segment.
     """
     bound = int(tokens * density.mean) + (1 if density.is_bound else 2) * longest + segments
     return min(-(-bound // 64) * 64, tokens)
@@ -86,7 +89,7 @@ class Corrupted(NamedTuple):
 def corrupt(
     key: jax.Array, tokens: jax.Array, segments: jax.Array, scored: jax.Array, rate: jax.Array, mask_id: int
 ) -> Corrupted:
-    """Masks exactly ceil(n_i * rate_i) (at least 1) of the scored tokens of each segment; rate [B, per_row]."""
+    """Masks exactly max(1, ceil(n_i * rate_i)) scored tokens of each segment; rate [B, per_row]."""
     counts = token_counts(segments, scored, rate.shape[1])
     k = jnp.clip(jnp.ceil(counts * rate).astype(jnp.int32), 1, jnp.maximum(counts, 1))
     slot = jnp.clip(segments - 1, 0, rate.shape[1] - 1)
@@ -122,7 +125,9 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, label_smoothing: float 
 def masked_nats(
     denoise_fn: DenoiseFn, tokens: jax.Array, corrupted: Corrupted, size: int, label_smoothing: float = 0.0
 ) -> jax.Array:
-    """Weighted cross-entropy [B, L] of the masked positions, 0 elsewhere; only `size` positions meet the head."""
+    """Weighted cross-entropy [B, L] of the masked positions, 0 elsewhere; only `size` positions meet the
+    head.
+    """
     flat = corrupted.masked.reshape(-1)
     (index,) = jnp.nonzero(flat, size=size, fill_value=0)
     valid = jnp.arange(size) < flat.sum()
@@ -181,8 +186,8 @@ def nelbo(
 ) -> jax.Array:
     """One stratum's estimate of the negative ELBO of each row, nats [B]; rows hold one segment each.
 
-    stratum int [B] in {0..strata-1}: t is uniform on ((stratum, stratum + 1) / strata), and the mean over all strata
-    is the unbiased full-range estimate.
+    stratum int [B] in {0..strata-1}: t is uniform on ((stratum, stratum + 1) / strata), and the mean over all
+    strata is the unbiased full-range estimate.
     """
     rate_key, mask_key = jax.random.split(key)
     rate = (stratum + jax.random.uniform(rate_key, stratum.shape)) / strata

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class EventWriter:
-    """clu's `write_scalars` and `flush` on tensorboard's own event writer, for where TensorFlow has no wheel."""
+    """clu's `write_scalars` and `flush` on tensorboard's event writer, where TensorFlow has no wheel."""
 
     def __init__(self, directory: Path):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -34,7 +34,9 @@ class EventWriter:
 
 
 def make_writer(directory: Path, report: Callable[[str], None] = print) -> Any:
-    """clu's SummaryWriter, or `EventWriter` without TensorFlow; says which. TensorFlow takes seconds to import."""
+    """clu's SummaryWriter, or `EventWriter` without TensorFlow; says which. TensorFlow takes seconds to
+    import.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # silences a notice; TensorFlow computes nothing here
     try:
@@ -54,7 +56,9 @@ class MetricLog:
         self._writer = make_writer(workdir, report)
 
     def cut_back(self, stage: int, step: int) -> None:
-        """Drops the lines after (stage, step), which a resumed run writes again, and any half-written last line."""
+        """Drops the lines after (stage, step), which a resumed run writes again, and any half-written last
+        line.
+        """
         if not self.path.exists():
             return
         kept = [line for line in read_lines(self.path) if (line["stage"], line["step"]) <= (stage, step)]
@@ -64,7 +68,8 @@ class MetricLog:
 
     def write(self, kind: str, stage: int, step: int, total_step: int, scalars: dict[str, Any]) -> None:
         """One line; numbers go to TensorBoard as <kind>/<name> at `total_step` (steps over all stages)."""
-        line = {"kind": kind, "stage": stage, "step": step, "total_step": total_step, **scalars}
+        head = {"kind": kind, "stage": stage, "step": step, "total_step": total_step}
+        line = {**head, **scalars, **head}  # an evaluation has a "kind" of its own, which is not the line's
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         numbers = {f"{kind}/{k}": v for k, v in scalars.items() if isinstance(v, (int, float))}

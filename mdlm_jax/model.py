@@ -46,9 +46,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 @jax.custom_vjp
 def _bf16_dot(x: jax.Array, w: jax.Array) -> jax.Array:
-    return jax.lax.dot(
-        x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), preferred_element_type=jnp.float32
-    )
+    return jax.lax.dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
 
 
 def _bf16_dot_fwd(x, w):  # type: ignore[no-untyped-def]
@@ -96,7 +94,7 @@ def _matrix(rngs: nnx.Rngs, rows: int, columns: int, scale: float = 1.0) -> nnx.
 
 
 class Block(nnx.Module):
-    """Pre-norm attention and SwiGLU (Shazeer 2020). Output matrices start at zero: a block begins as x -> x."""
+    """Pre-norm attention and SwiGLU (Shazeer 2020). Output matrices start at zero: at first x -> x."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         d, f = config.d_model, ffn_width(config.d_model)
@@ -121,7 +119,8 @@ class Block(nnx.Module):
         if c.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rope(q, cos, sin), rope(k, cos, sin)
-        # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): other scales stall on the unigram.
+        # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): other scales stall on the
+        # unigram.
         attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal)
         out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
         x = x + dropout(out, c.dropout, keys[0])
@@ -198,9 +197,9 @@ class Transformer(nnx.Module):
 def count_parameters(config: ModelConfig) -> dict[str, int]:
     """The true count beside the specification's 4lh^2 + 3lh*hf + 6lh + Vh, in parameters.
 
-    `matrices` are the weights that multiply every token (what a FLOP count needs). The specification counts 6h of
-    norm and bias per layer; here a layer has two norm vectors (2h, plus two of a head's width under QK-norm) and no
-    bias, and the final norm adds h: the difference is `true - specification`.
+    `matrices` are the weights that multiply every token (what a FLOP count needs). The specification counts
+    6h of norm and bias per layer; here a layer has two norm vectors (2h, plus two of a head's width under QK-
+    norm) and no bias, and the final norm adds h: the difference is `true - specification`.
     """
     d, s, f = config.d_model, config.num_layers, ffn_width(config.d_model)
     matrices = s * (4 * d * d + 3 * d * f)
@@ -219,7 +218,8 @@ def flops_per_token(config: ModelConfig, head_fraction: float) -> float:
     """Training FLOPs per input token, forward and backward (6 per weight; Kaplan et al. 2020, table 1).
 
     `head_fraction` is the share of positions that meet the vocabulary. Attention scores and mixing count
-    12*S*D*L (half of it where causal); recomputation under remat is not counted (model FLOPs, not hardware FLOPs).
+    12*S*D*L (half of it where causal); recomputation under remat is not counted (model FLOPs, not hardware
+    FLOPs).
     """
     counts = count_parameters(config)
     attention = 12 * config.num_layers * config.d_model * config.seq_len * (0.5 if config.causal else 1.0)

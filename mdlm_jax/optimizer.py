@@ -24,7 +24,9 @@ def labels(params: Any) -> Any:
 
 
 def schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule:
-    """Linear warm-up over min(warmup_steps, a tenth of the stage), then cosine, wsd or constant, `steps` in all."""
+    """Linear warm-up over min(warmup_steps, a tenth of the stage), then cosine, wsd or constant, `steps` in
+    all.
+    """
     warmup = max(1, min(config.warmup_steps, steps // 10))
     rest = max(1, steps - warmup)
     if config.schedule == "cosine":
@@ -34,14 +36,19 @@ def schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule
         body = optax.linear_schedule(peak, peak * config.final_rate, fall, transition_begin=rest - fall)
     else:
         body = optax.constant_schedule(peak)
-    return optax.join_schedules([optax.linear_schedule(peak / warmup, peak, max(1, warmup - 1)), body], [warmup])
+    return optax.join_schedules(
+        [optax.linear_schedule(peak / warmup, peak, max(1, warmup - 1)), body], [warmup]
+    )
 
 
-def make_optimizer(config: OptimizerConfig, steps: int, rate_scale: float = 1.0) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, steps: int, rate_scale: float = 1.0
+) -> optax.GradientTransformation:
     """The transformation of one stage of `steps` steps: global-norm clipping, then each group's own rule.
 
-    Muon (Jordan et al. 2024) sees stacked matrices [S, rows, columns], orthogonalised layer by layer; its update is
-    scaled to a root mean square of 0.2 (Liu et al. 2025, "Muon is scalable"), so one rate suits both optimizers.
+    Muon (Jordan et al. 2024) sees stacked matrices [S, rows, columns], orthogonalised layer by layer; its
+    update is scaled to a root mean square of 0.2 (Liu et al. 2025, "Muon is scalable"), so one rate suits
+    both optimizers.
     """
 
     def rate(peak: float) -> optax.Schedule:

@@ -1,4 +1,4 @@
-"""Progress with an ETA for the whole plan: a live bar on a terminal, plain periodic lines elsewhere. No jax."""
+"""Progress with an ETA for the whole plan: a live bar on a terminal, else periodic lines. No jax."""
 
 import sys
 import time
@@ -9,7 +9,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 def clock(seconds: float) -> str:
     """Seconds as "45 s", "12 min" or "3.4 h"."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 class PlanProgress:
@@ -23,9 +29,12 @@ class PlanProgress:
         console = Console(stderr=True)
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TimeRemainingColumn(),
+                console=console,
             )
-            self._task = self._bar.add_task("", total=total, completed=done)
+            self._task = self._bar.add_task("", total=total, completed=int(done))
             self._bar.start()
 
     def eta(self) -> float:
@@ -42,10 +51,14 @@ class PlanProgress:
         """Moves to `done` with a one-line state."""
         self.done = done
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, description=text)
+            self._bar.update(self._task, completed=int(done), description=text)
         elif time.monotonic() - self._last_line >= self._line_every:
             self._last_line = time.monotonic()
-            print(f"{100 * done / self.total:5.1f} %  {text}  ETA {clock(self.eta())}", file=sys.stderr, flush=True)
+            print(
+                f"{100 * done / self.total:5.1f} %  {text}  ETA {clock(self.eta())}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def say(self, text: str) -> None:
         """A line that stays."""

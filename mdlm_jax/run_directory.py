@@ -26,7 +26,9 @@ class RunError(ValueError):
 
 
 def cache_compilations(directory: Path) -> None:
-    """Keeps compiled programs in `directory` for later processes, unless JAX_COMPILATION_CACHE_DIR says where."""
+    """Keeps compiled programs in `directory` for later processes, unless JAX_COMPILATION_CACHE_DIR says
+    where.
+    """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -60,7 +62,9 @@ def read_config(workdir: Path) -> Config:
     try:
         return resolve(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise RunError(f"{workdir} is not a run directory (it has no config.json); train one with launch.py") from None
+        raise RunError(
+            f"{workdir} is not a run directory (it has no config.json); train one with launch.py"
+        ) from None
     except (OSError, ConfigError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}") from None
 
@@ -74,11 +78,13 @@ def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
     if (workdir / "config.json").exists():
         changed = difference(to_dict(read_config(workdir)), to_dict(config))
         if changed:
-            raise RunError(f"{workdir} holds a run with another config; use a new --workdir, or undo: {'; '.join(changed)}")
+            raise RunError(f"{workdir} has another config; use a new --workdir or undo: {'; '.join(changed)}")
         old = json.loads((workdir / "dataset.json").read_text(encoding="utf-8"))
         changed = difference(old, dataset.info)
         if changed:
-            raise RunError(f"{workdir} was trained on other data; use a new --workdir ({'; '.join(changed[:3])})")
+            raise RunError(
+                f"{workdir} was trained on other data; use a new --workdir ({'; '.join(changed[:3])})"
+            )
         return
     shutil.copyfile(dataset.path / "tokenizer.json", workdir / "tokenizer.json")
     shutil.copyfile(dataset.path / "dataset.json", workdir / "dataset.json")
@@ -120,4 +126,3 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
                     hashlib.sha256(manifest).hexdigest()[:16],
                 )
     raise RunError(f"{workdir} has no intact checkpoint yet")
-

@@ -61,10 +61,13 @@ def _denoise(graphdef: Any, forbidden: bytes) -> Any:
     return lambda context, tokens, index: denoiser(graphdef, context[0], rows, context[1])(tokens, index)
 
 
-def generate(run: Any, prompt: str, length: int | None, seed: int, settings: SamplingConfig) -> dict[str, Any]:
+def generate(
+    run: Any, prompt: str, length: int | None, seed: int, settings: SamplingConfig
+) -> dict[str, Any]:
     """One text with its metadata. `run` is a `run_directory.Trained`.
 
-    Raises SampleError when the canvas would be longer than the model's, empty, or the model is the causal twin.
+    Raises SampleError when the canvas would be longer than the model's, empty, or the model is the causal
+    twin.
     """
     import jax
     import numpy as np
@@ -81,8 +84,8 @@ def generate(run: Any, prompt: str, length: int | None, seed: int, settings: Sam
     length = room - len(given) if length is None else length
     if length < 1 or len(given) + length > room:
         raise SampleError(
-            f"a prompt of {len(given)} tokens and {length} to write must have 1 to {room} tokens between them and "
-            "write at least one: shorten --prompt or change --length"
+            f"the prompt has {len(given)} tokens and {length} are to be written, but the canvas holds {room} "
+            "and at least one must be written: shorten --prompt or change --length"
         )
     special = run.dataset.special_ids
     used = 1 + len(given) + length
@@ -125,7 +128,9 @@ def save(result: dict[str, Any], workdir: Path) -> Path:
     directory.mkdir(exist_ok=True)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     path = directory / f"{stamp}-seed{result['seed']}.txt"
-    path.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_text(
+        json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     path.write_text(result["text"] + "\n", encoding="utf-8")
     return path
 

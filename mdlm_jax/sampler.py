@@ -1,12 +1,14 @@
 """Writing by unmasking: positions first, then tokens at those positions only.
 
-Every sampler is one pure `sample_step`; `sample` loops it inside one jit, `sample_stream` yields a frame per step from
-the same function. No network here: `denoise_fn(tokens [B, L], index [M]) -> logits [M, V]`, forbidden rows at -inf.
+Every sampler is one pure `sample_step`; `sample` loops it inside one jit, `sample_stream` yields a frame per
+step from the same function. No network here: `denoise_fn(tokens [B, L], index [M]) -> logits [M, V]`,
+forbidden rows at -inf.
 
-ancestral: the reverse process of alpha_t = 1 - t. A position's unmasking time is uniform, so positions are drawn before
-any token: with `steps` = 0 one at a time in a random order (first-hitting, Zheng et al. 2024: exact, at most one call a
-token), else all whose time falls into a step's interval together (the law of that many uniform steps).
-confidence: each step writes the masked positions where the noise-free top probability is highest.
+ancestral: the reverse process of alpha_t = 1 - t. A position's unmasking time is uniform, so positions are
+drawn before any token: with `steps` = 0 one at a time in a random order (first-hitting, Zheng et al. 2024:
+exact, at most one call a token), else all whose time falls into a step's interval together (the law of that
+many uniform steps). confidence: each step writes the masked positions where the noise-free top probability is
+highest.
 """
 
 import functools
@@ -43,13 +45,16 @@ class SampleState(NamedTuple):
 
 
 def truncate(logits: jax.Array, law: Law) -> jax.Array:
-    """Log-probabilities [M, V] at the law's temperature, then top-k, then top-p (nucleus, Holtzman et al. 2020)."""
+    """Log-probabilities [M, V] at the law's temperature, then top-k, then top-p (nucleus, Holtzman et al.
+    2020).
+    """
     log_p = jax.nn.log_softmax(logits / law.temperature, axis=-1)
     descending = -jnp.sort(-log_p, axis=-1)
     rank_k = jnp.where(law.top_k > 0, jnp.minimum(law.top_k, logits.shape[-1]), logits.shape[-1])
     kept = jnp.where(jnp.arange(logits.shape[-1]) < rank_k, jnp.exp(descending), 0.0)
     kept = kept / kept.sum(-1, keepdims=True)
-    # The smallest set with probability >= top_p: a token stays if what is before it has not reached top_p yet.
+    # The smallest set with probability >= top_p: a token stays if what is before it has not reached top_p
+    # yet.
     inside = (jnp.cumsum(kept, axis=-1) - kept < law.top_p) & (kept > 0)
     last = jnp.sum(inside, axis=-1, keepdims=True) - 1
     threshold = jnp.take_along_axis(descending, last, axis=-1)
@@ -57,7 +62,7 @@ def truncate(logits: jax.Array, law: Law) -> jax.Array:
 
 
 def draw(key: jax.Array, log_p: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Tokens [M] from log_p [M, V], and their log-probabilities; float32 Gumbels of full resolution ("high")."""
+    """Tokens [M] drawn from log_p [M, V], with their log-probabilities; full-resolution Gumbels ("high")."""
     tokens = jax.random.categorical(key, log_p, axis=-1, mode="high").astype(jnp.int32)
     return tokens, jnp.take_along_axis(log_p, tokens[:, None], axis=-1)[:, 0]
 
@@ -82,15 +87,26 @@ def begin(key: jax.Array, tokens: jax.Array, masked: jax.Array, steps: int, mask
 
 
 def group_size(length: int, steps: int, sampler: str) -> int:
-    """Static number of positions a step writes: exact for confidence, rarely exceeded for ancestral in few steps."""
-    if not steps or steps >= length and sampler == "confidence":
+    """Static number of positions a step writes: exact for confidence, rarely exceeded for ancestral in few
+    steps.
+    """
+    if not steps or (steps >= length and sampler == "confidence"):
         return 1
     mean = length / steps
-    return math.ceil(mean) if sampler == "confidence" else min(length, math.ceil(mean + 4 * math.sqrt(mean) + 2))
+    return (
+        math.ceil(mean) if sampler == "confidence" else min(length, math.ceil(mean + 4 * math.sqrt(mean) + 2))
+    )
 
 
 def sample_step(
-    denoise_fn: DenoiseFn, state: SampleState, i: jax.Array, law: Law, *, sampler: str, num_steps: jax.Array, group: int
+    denoise_fn: DenoiseFn,
+    state: SampleState,
+    i: jax.Array,
+    law: Law,
+    *,
+    sampler: str,
+    num_steps: jax.Array,
+    group: int,
 ) -> SampleState:
     """Step i of num_steps; writes up to `group` positions a row (all that are due, whatever their number)."""
     rows, length = state.tokens.shape
@@ -141,7 +157,8 @@ def sample(
     denoise: Callable, context: object, key: jax.Array, tokens: jax.Array, masked: jax.Array, law: Law,
     *, steps: int, sampler: str, mask_id: int,
 ) -> SampleState:  # fmt: skip
-    """Runs a whole sampling; `denoise(context, tokens, index) -> logits` (context: weights and what else it needs).
+    """Runs a whole sampling; `denoise(context, tokens, index) -> logits` (context: weights and what else it
+    needs).
 
     tokens int [B, L], masked bool [B, L]. Returns the last state; what was given is as it was.
     """
@@ -157,7 +174,15 @@ def sample(
 
 @functools.partial(jax.jit, static_argnames=("denoise", "sampler", "group"))
 def _one_step(
-    denoise: Callable, context: object, state: SampleState, i: int, law: Law, number: int, *, sampler: str, group: int
+    denoise: Callable,
+    context: object,
+    state: SampleState,
+    i: jax.Array,
+    law: Law,
+    number: jax.Array,
+    *,
+    sampler: str,
+    group: int,
 ) -> SampleState:
     return sample_step(
         functools.partial(denoise, context), state, i, law, sampler=sampler, num_steps=number, group=group
@@ -171,9 +196,10 @@ def sample_stream(
     """As `sample`, a frame per step of row 0; the last frame holds the same tokens."""
     state = begin(key, tokens, masked, steps, mask_id)
     group, number = group_size(tokens.shape[1], steps, sampler), int(_num_steps(state, steps, sampler))
+    last = jnp.int32(number)
     for i in range(number):
         before = state
-        state = _one_step(denoise, context, state, i, law, number, sampler=sampler, group=group)
+        state = _one_step(denoise, context, state, jnp.int32(i), law, last, sampler=sampler, group=group)
         yield SampleFrame(
             step=i + 1,
             num_steps=number,

@@ -18,7 +18,7 @@ LossFn = Callable[[Any, Batch, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class TrainState(NamedTuple):
-    """What a checkpoint holds. `params` is the float32 master copy; the compute copy is cast inside the step."""
+    """What a checkpoint holds. `params` is the float32 master; the compute copy is cast in the step."""
 
     step: jax.Array  # int32, optimizer steps in this stage
     params: Any
@@ -98,7 +98,11 @@ def make_loss(
 
 
 def make_train_step(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, ema_decay: float, micro_batch: int, steps_before: int
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    micro_batch: int,
+    steps_before: int,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure train step: gradients of the micro-batches, one update, one step of the weight average.
 

@@ -88,9 +88,10 @@ def dataset_dir(book, shared) -> Path:
 
 @pytest.fixture(scope="session")
 def child_env(shared) -> dict[str, str]:
-    """The environment of child processes: this one's, with compiled programs kept for the next child."""
+    """The environment of child processes: quick compilation, and its results kept for the next child."""
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # it costs 10 s a process
-    return kept | {"JAX_COMPILATION_CACHE_DIR": str(shared / "jax_cache")}
+    flags = f"{kept.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"  # half the time
+    return kept | {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(shared / "jax_cache")}
 
 
 # What the tests of training and sampling run; a line for every step, so that losses can be compared.

@@ -150,9 +150,9 @@ def test_a_stage_smaller_than_a_batch_still_has_a_step(dataset):
 
 def test_empty_stage_is_refused(dataset, monkeypatch):
     monkeypatch.setattr(data, "read_records", lambda *_: [])
-    with pytest.raises(data.DataError, match="the structural stage of .* has no training examples"):
+    with pytest.raises(data.DataError, match=r"the structural stage of .* has no training examples"):
         data.stage_data(dataset, "structural", SEQ_LEN, 1, 4, seed=0)
-    with pytest.raises(data.DataError, match="the refinement test split of .* is empty"):
+    with pytest.raises(data.DataError, match=r"the refinement test split of .* is empty"):
         data.held_out_windows(dataset, "test", SEQ_LEN)
 
 
@@ -161,7 +161,7 @@ def test_packing_keeps_every_segment_and_never_overflows(lengths):
     segments = [np.full(n, i, np.int32) for i, n in enumerate(lengths)]
     rows = data.pack(segments, 32)
     assert all(0 < sum(len(s) + 1 for s in row) <= 32 for row in rows)
-    assert sorted((s.tolist() for row in rows for s in row)) == sorted(s.tolist() for s in segments)
+    assert sorted(s.tolist() for row in rows for s in row) == sorted(s.tolist() for s in segments)
 
 
 @given(n=st.integers(0, 300), length=st.integers(1, 80), share=st.floats(0, 0.999))

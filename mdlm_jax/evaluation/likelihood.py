@@ -1,11 +1,12 @@
 """Held-out likelihood by one protocol: windows of the refinement split, bits per UTF-8 byte of its text.
 
-The masked model's figure is a bound: the stratified exact-k estimate of the full-range negative ELBO, without dropout
-or label smoothing, repeated independently for its standard error. The twin's figure is exact.
+The masked model's figure is a bound: the stratified exact-k estimate of the full-range negative ELBO, without
+dropout or label smoothing, repeated independently for its standard error. The twin's figure is exact.
 """
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +16,9 @@ from flax import nnx
 
 from mdlm_jax import diffusion
 from mdlm_jax.configuration import Config
-from mdlm_jax.train_state import cast, denoiser
+from mdlm_jax.data import Dataset, held_out_windows, read_records
+from mdlm_jax.tokenizer import load_tokenizer
+from mdlm_jax.train_state import build, cast, denoiser, forbidden_rows
 
 Evaluate = Callable[[Any], dict[str, Any]]
 
@@ -32,12 +35,16 @@ def figures(nats: float, standard_error: float, tokens: int, num_bytes: int, wor
 
 
 def make_bound(
-    config: Config, graphdef: nnx.GraphDef, forbidden: np.ndarray, mask_id: int, windows: dict[str, np.ndarray]
+    config: Config,
+    graphdef: nnx.GraphDef,
+    forbidden: np.ndarray,
+    mask_id: int,
+    windows: dict[str, np.ndarray],
 ) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
     """bound(params) -> (nats [replicates, W] of each window, l(t) [strata] in nats per token).
 
-    All strata of a window share a batch, so k over them is nearly constant and half the head's work is saved. The
-    random numbers are the same in every call: two calls differ by their weights alone.
+    All strata of a window share a batch, so k over them is nearly constant and half the head's work is saved.
+    The random numbers are the same in every call: two calls differ by their weights alone.
     """
     strata, replicates = config.evaluation.strata, config.evaluation.replicates
     number, length = windows["tokens"].shape
@@ -47,16 +54,28 @@ def make_bound(
     stratum = jnp.tile(jnp.arange(strata), group)
 
     @jax.jit
-    def nats_of(params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array, key: jax.Array) -> jax.Array:
+    def nats_of(
+        params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array, key: jax.Array
+    ) -> jax.Array:
         tokens, segments, scored = (jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored))
         denoise_fn = denoiser(graphdef, cast(params, config.precision), forbidden, segments)
         nats = diffusion.nelbo(
-            denoise_fn, key, tokens, segments, scored, stratum=stratum, strata=strata, mask_id=mask_id, size=size
+            denoise_fn,
+            key,
+            tokens,
+            segments,
+            scored,
+            stratum=stratum,
+            strata=strata,
+            mask_id=mask_id,
+            size=size,
         )
         return nats.reshape(group, strata)
 
     def bound(params: Any) -> tuple[np.ndarray, np.ndarray]:
-        padded = {k: np.concatenate([v, np.zeros((-number % group, length), v.dtype)]) for k, v in windows.items()}
+        padded = {
+            k: np.concatenate([v, np.zeros((-number % group, length), v.dtype)]) for k, v in windows.items()
+        }
         calls = [
             nats_of(
                 params,
@@ -66,7 +85,9 @@ def make_bound(
             for replicate in range(replicates)
             for i in range(0, number, group)
         ]
-        nats = np.concatenate([np.asarray(c, np.float64) for c in calls]).reshape(replicates, -1, strata)[:, :number]
+        nats = np.concatenate([np.asarray(c, np.float64) for c in calls]).reshape(replicates, -1, strata)[
+            :, :number
+        ]
         curve = nats.sum((0, 1)) / (replicates * windows["scored"].sum())
         return nats.mean(2), curve
 
@@ -86,9 +107,14 @@ def make_exact(
         return diffusion.autoregressive_nats(denoise_fn, tokens, scored).sum(1)
 
     def exact(params: Any) -> np.ndarray:
-        padded = {k: np.concatenate([v, np.zeros((-number % rows, length), v.dtype)]) for k, v in windows.items()}
+        padded = {
+            k: np.concatenate([v, np.zeros((-number % rows, length), v.dtype)]) for k, v in windows.items()
+        }
         calls = [
-            nats_of(params, *(jnp.asarray(padded[name][i : i + rows]) for name in ("tokens", "segments", "scored")))
+            nats_of(
+                params,
+                *(jnp.asarray(padded[name][i : i + rows]) for name in ("tokens", "segments", "scored")),
+            )
             for i in range(0, number, rows)
         ]
         return np.concatenate([np.asarray(c, np.float64) for c in calls])[:number]
@@ -105,15 +131,18 @@ def make_evaluate(
     num_bytes: int,
     words: int,
 ) -> Evaluate:
-    """evaluate(params) -> `figures` of the split, with "kind" ("bound" or "exact") and the curve l(t) of a bound.
+    """evaluate(params) -> `figures` of the split, with "kind" ("bound" or "exact") and the curve l(t) of a
+    bound.
 
-    The standard error is that of the bound's random masks, from the spread of the replicates of each window; the text
-    itself is fixed. An exact figure has none.
+    The standard error is that of the bound's random masks, from the spread of the replicates of each window;
+    the text itself is fixed. An exact figure has none.
     """
     tokens = int(windows["scored"].sum())
     if config.model.causal:
         exact = make_exact(config, graphdef, forbidden, windows)
-        return lambda params: {"kind": "exact"} | figures(float(exact(params).sum()), 0.0, tokens, num_bytes, words)
+        return lambda params: (
+            {"kind": "exact"} | figures(float(exact(params).sum()), 0.0, tokens, num_bytes, words)
+        )
     bound = make_bound(config, graphdef, forbidden, mask_id, windows)
 
     def evaluate(params: Any) -> dict[str, Any]:
@@ -123,3 +152,19 @@ def make_evaluate(
         return {"kind": "bound", "curve": curve.tolist()} | figures(total, error, tokens, num_bytes, words)
 
     return evaluate
+
+
+def held_out(config: Config, dataset: Dataset, workdir: Path, split: str) -> Evaluate:
+    """evaluate(params) of one split by the protocol."""
+    tokenizer = load_tokenizer(workdir / "tokenizer.json")
+    records = read_records(dataset, "refinement", split)
+    words = sum(len(tokenizer.decode(r.ids.tolist(), skip_special_tokens=False).split()) for r in records)
+    return make_evaluate(
+        config,
+        build(config.model),
+        forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
+        dataset.special_ids["mask"],
+        held_out_windows(dataset, split, config.model.seq_len),
+        dataset.counts("refinement", split)["bytes"],
+        words,
+    )

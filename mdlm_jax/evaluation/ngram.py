@@ -1,12 +1,18 @@
-"""The floor beside every figure: an interpolated Witten-Bell n-gram over bytes, fitted on the training split."""
+"""The floor beside every figure: an interpolated Witten-Bell byte n-gram of the training split."""
 
 import math
 from collections import defaultdict
+from pathlib import Path
+
+from mdlm_jax.data import Dataset, read_records
+from mdlm_jax.tokenizer import load_tokenizer
+
+Tables = list[dict[bytes, dict[int, int]]]
 
 
-def witten_bell(train: bytes, order: int = 5) -> "list[dict[bytes, dict[int, int]]]":
+def witten_bell(train: bytes, order: int = 5) -> Tables:
     """Counts for contexts of 0 to order-1 bytes: tables[j][context][byte] (Witten & Bell 1991, method C)."""
-    tables: list[dict[bytes, dict[int, int]]] = []
+    tables: Tables = []
     for j in range(order):
         table: dict[bytes, dict[int, int]] = defaultdict(dict)
         for i in range(j, len(train)):
@@ -16,8 +22,10 @@ def witten_bell(train: bytes, order: int = 5) -> "list[dict[bytes, dict[int, int
     return tables
 
 
-def probability(tables: "list[dict[bytes, dict[int, int]]]", context: bytes, byte: int) -> float:
-    """P(byte | context): each order mixed with the one below by its share of novel bytes; below order 1, 1/256."""
+def probability(tables: Tables, context: bytes, byte: int) -> float:
+    """P(byte | context): each order mixed with the one below by its share of novel bytes; below order 1,
+    1/256.
+    """
     p = 1 / 256
     for j, table in enumerate(tables):
         if j > len(context):
@@ -30,7 +38,7 @@ def probability(tables: "list[dict[bytes, dict[int, int]]]", context: bytes, byt
     return p
 
 
-def bits_per_byte(tables: "list[dict[bytes, dict[int, int]]]", texts: list[bytes]) -> float:
+def bits_per_byte(tables: Tables, texts: list[bytes]) -> float:
     """Mean -log2 P over the bytes of `texts` (chapters; the context starts empty in each)."""
     order, bits, count = len(tables), 0.0, 0
     for text in texts:
@@ -38,3 +46,18 @@ def bits_per_byte(tables: "list[dict[bytes, dict[int, int]]]", texts: list[bytes
             bits -= math.log2(probability(tables, text[max(0, i - order + 1) : i], byte))
         count += len(text)
     return bits / count
+
+
+def held_out_bits_per_byte(dataset: Dataset, workdir: Path) -> dict[str, float]:
+    """Bits per byte of the Witten-Bell byte 5-gram of the training split, on the held-out splits."""
+    tokenizer = load_tokenizer(workdir / "tokenizer.json")
+
+    def text(split: str) -> list[bytes]:
+        parts: dict[int, list[str]] = {}
+        for record in read_records(dataset, "refinement", split):
+            piece = tokenizer.decode(record.ids.tolist(), skip_special_tokens=False)
+            parts.setdefault(record.chapter, []).append(piece)
+        return ["".join(p).encode() for p in parts.values()]
+
+    tables = witten_bell(b"".join(text("train")))
+    return {split: bits_per_byte(tables, text(split)) for split in ("validation", "test")}

@@ -1,0 +1,162 @@
+"""A run directory: what it holds, who may use it, and what is loaded from it."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from conftest import SMOKE
+
+from configs import three_stage
+from mdlm_jax import checkpoint, run_directory
+from mdlm_jax.configuration import resolve, to_dict
+from mdlm_jax.data import open_dataset
+from mdlm_jax.run_directory import RunError
+
+
+@pytest.fixture(scope="module")
+def dataset(dataset_dir):
+    return open_dataset(dataset_dir)
+
+
+@pytest.fixture
+def config(dataset):
+    return run_directory.complete(resolve(three_stage.get_config("smoke")), dataset)
+
+
+def contents(directory):
+    return {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_a_finished_run_holds_what_the_design_names(smoke_run):
+    for name in ("config.json", "command.txt", "environment.json", "tokenizer.json", "dataset.json"):
+        assert (smoke_run / name).is_file()
+    assert list(smoke_run.glob("events.out.tfevents.*")) and (smoke_run / "metrics.jsonl").is_file()
+    stages = sorted(p.name for p in (smoke_run / "checkpoints").iterdir())
+    assert stages == ["1_foundational", "2_structural", "3_refinement"]
+    for directory in (smoke_run / "checkpoints").iterdir():
+        assert not list(directory.glob("*.tmp"))
+        assert all(checkpoint.verify(directory / str(step)) is None for step in checkpoint.steps(directory))
+    status = json.loads((smoke_run / "STATUS.json").read_text())
+    assert status["state"] == "finished" and status["share_done"] == 1.0
+    assert all(option in (smoke_run / "command.txt").read_text() for option in SMOKE)
+    written = json.loads((smoke_run / "environment.json").read_text())
+    assert written["versions"]["jax"] == jax.__version__ and written["devices"][0].startswith("cpu")
+    report = json.loads((smoke_run / "report" / "report.json").read_text())
+    for split in ("validation", "test"):
+        assert 0 < report[split]["ema"]["bits_per_byte"] < 8 and report[split]["ema"]["kind"] == "bound"
+        assert 0 < report["ngram_5_bits_per_byte"][split] < 8
+
+
+def test_automatic_choices_are_written_in(smoke_run):
+    config = run_directory.read_config(smoke_run)
+    assert config.precision == "float32" and config.model.vocab_rows == 512
+    assert config.log_every == 1 and config.seed == 0
+
+
+def test_complete_follows_the_precision(dataset):
+    values = three_stage.get_config("smoke")
+    values.precision = "bf16_products"
+    done = run_directory.complete(resolve(values), dataset)
+    assert done.precision == "bf16_products" and done.model.bf16_products
+    assert done.model.vocab_rows == dataset.info["vocab_rows"] >= dataset.info["vocab_size"]
+    assert not run_directory.complete(resolve(three_stage.get_config("smoke")), dataset).model.bf16_products
+
+
+def test_the_same_plan_may_come_again(tmp_path, config, dataset):
+    run_directory.claim(tmp_path / "new" / "run", config, dataset)
+    before = contents(tmp_path)
+    run_directory.claim(tmp_path / "new" / "run", config, dataset)
+    assert contents(tmp_path) == before
+    assert run_directory.read_config(tmp_path / "new" / "run") == config
+
+
+def test_another_config_is_refused_field_by_field(tmp_path, config, dataset):
+    run_directory.claim(tmp_path, config, dataset)
+    before = contents(tmp_path)
+    stages = (dataclasses.replace(config.stages[0], num_epochs=9), *config.stages[1:])
+    other = dataclasses.replace(config, seed=4, stages=stages)
+    with pytest.raises(RunError) as caught:
+        run_directory.claim(tmp_path, other, dataset)
+    text = str(caught.value)
+    assert "seed: 0 -> 4; stages[0].num_epochs: 4 -> 9" in text and "\n" not in text and "batch" not in text
+    assert contents(tmp_path) == before
+
+
+def test_other_data_are_refused(tmp_path, config, dataset):
+    run_directory.claim(tmp_path, config, dataset)
+    book = dataset.info["book"] | {"sha256": "0" * 64}
+    other = dataclasses.replace(dataset, info=dataset.info | {"book": book})
+    with pytest.raises(RunError, match=r"was trained on other data.*book\.sha256"):
+        run_directory.claim(tmp_path, config, other)
+
+
+def test_an_interrupted_claim_is_made_again(tmp_path, config, dataset):
+    (tmp_path / "tokenizer.json").write_text("half")
+    run_directory.claim(tmp_path, config, dataset)
+    assert (tmp_path / "tokenizer.json").read_bytes() == (dataset.path / "tokenizer.json").read_bytes()
+
+
+def test_config_survives_its_file(tmp_path, config):
+    checkpoint.write_json(tmp_path / "config.json", to_dict(config))
+    assert run_directory.read_config(tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "is not a run directory"),
+        ("", "cannot read"),
+        ("{}", "config.seed is missing"),
+        ('{"sead": 1}', "config has no field sead; did you mean seed?"),
+        ("[1]", "config must be a group of fields"),
+    ],
+)
+def test_unreadable_config_is_one_line(tmp_path, text, reason):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RunError) as caught:
+        run_directory.load(tmp_path)
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def copy(smoke_run, tmp_path):
+    shutil.copytree(smoke_run, tmp_path / "run", ignore=shutil.ignore_patterns("data", "events*"))
+    return tmp_path / "run"
+
+
+def leaves(tree):
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+def test_loads_the_newest_weights(smoke_run):
+    run = run_directory.load(smoke_run)
+    directory = smoke_run / "checkpoints" / "3_refinement"
+    newest = checkpoint.steps(directory)[-1]
+    assert run.checkpoint == f"3_refinement/{newest}"
+    manifest = (directory / str(newest) / "MANIFEST.json").read_bytes()
+    assert run.model_hash == hashlib.sha256(manifest).hexdigest()[:16]
+    raw = run_directory.load(smoke_run, "params")
+    assert any(not np.array_equal(a, b) for a, b in zip(leaves(run.params), leaves(raw.params), strict=True))
+    special = run.dataset.special_ids
+    assert run.forbidden.shape == (512,) and run.forbidden[[special["mask"], special["pad"]]].all()
+    assert run.forbidden[run.dataset.info["vocab_size"] :].all() and not run.forbidden.all()
+
+
+def test_load_passes_over_damage(copy):
+    """Reading alone changes nothing: setting aside is the work of a resume."""
+    last = copy / "checkpoints" / "3_refinement"
+    newest, older = checkpoint.steps(last)[-1], checkpoint.steps(last)[-2]
+    (last / str(newest) / "meta.json").write_text("{}")
+    before = contents(copy)
+    assert run_directory.load(copy).checkpoint == f"3_refinement/{older}"
+    shutil.rmtree(last / str(older))
+    assert run_directory.load(copy).checkpoint.startswith("2_structural/")
+    assert contents(copy).items() <= before.items()
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(RunError, match="has no intact checkpoint yet"):
+        run_directory.load(copy)

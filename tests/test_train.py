@@ -1,0 +1,267 @@
+"""Training survives: kill -9, SIGTERM, SIGINT, a damaged checkpoint, a changed config and a diverging loss."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from conftest import REPO, SMOKE, launch_command, soak_count
+
+from configs import autoregressive, single_stage
+from mdlm_jax import checkpoint, metrics, train
+from mdlm_jax.configuration import resolve
+from mdlm_jax.data import open_dataset
+
+# (signal, stage, step): sent as soon as metrics.jsonl has that step's line. Step 10 of stage 1 is when the first
+# checkpoint is being written; stage 2 has none yet at step 4; stage 3 goes on from 50 after its kill.
+INTERRUPTIONS = [
+    (signal.SIGKILL, 0, 10),
+    (signal.SIGKILL, 1, 4),
+    (signal.SIGTERM, 2, 23),
+    (signal.SIGKILL, 2, 57),
+]
+
+
+class Starter:
+    """Starts the one command, again and again."""
+
+    def __init__(self, book, data, env, log):
+        self._options, self._env, self._log = ["--book", str(book), "--data", str(data)], env, log
+
+    def begin(self, workdir, *extra) -> subprocess.Popen:
+        command = [*launch_command(workdir, *SMOKE, *extra), *self._options]
+        with open(self._log, "wb") as log:
+            return subprocess.Popen(command, cwd=REPO, env=self._env, stdout=log, stderr=log)
+
+    def end(self, child) -> tuple[int, str]:
+        code = child.wait(timeout=300)
+        return code, self._log.read_text(encoding="utf-8")
+
+    def run(self, workdir, *extra) -> tuple[int, str]:
+        return self.end(self.begin(workdir, *extra))
+
+
+@pytest.fixture(scope="module")
+def starter(book, dataset_dir, child_env, tmp_path_factory):
+    return Starter(book, dataset_dir, child_env, tmp_path_factory.mktemp("log") / "output.txt")
+
+
+def written(workdir) -> list[dict]:
+    with contextlib.suppress(FileNotFoundError):
+        return list(metrics.read_lines(workdir / "metrics.jsonl"))
+    return []
+
+
+def wait_for(child, workdir, stage, step):
+    """Until the line of (stage, step) is there."""
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        if any((line["stage"], line["step"]) == (stage, step) for line in written(workdir)[-3:]):
+            return
+        assert child.poll() is None, f"ended before step {step} of stage {stage + 1}"
+        time.sleep(0.004)
+    child.kill()
+    raise AssertionError(f"never came to step {step} of stage {stage + 1}")
+
+
+def arrays(path) -> dict[str, tuple]:
+    """{tree path: (dtype, shape, bytes)} of a checkpoint."""
+    assert checkpoint.verify(path) is None
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.restore(path.absolute() / "state")
+    return {k: ((a := np.asarray(v)).dtype, a.shape, a.tobytes()) for k, v in stored.items()}
+
+
+def last_checkpoints(workdir) -> list:
+    stages = sorted((workdir / "checkpoints").iterdir())
+    return [directory / str(checkpoint.steps(directory)[-1]) for directory in stages]
+
+
+def assert_same_run(workdir, smoke_run):
+    """Every array of every stage's last checkpoint, every loss of every step, and the report."""
+    ours, theirs = last_checkpoints(workdir), last_checkpoints(smoke_run)
+    assert [p.relative_to(workdir) for p in ours] == [p.relative_to(smoke_run) for p in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        one, two = arrays(a), arrays(b)
+        assert one.keys() == two.keys() and len(one) > 20
+        assert [k for k in one if one[k] != two[k]] == [], a
+
+    def lines(directory):
+        slow = ("tokens_per_second",)
+        return [{k: v for k, v in line.items() if k not in slow} for line in written(directory)]
+
+    names = [(line["kind"], line["stage"], line["step"]) for line in lines(workdir)]
+    assert len(set(names)) == len(names)
+    assert lines(workdir) == lines(smoke_run)
+    assert (workdir / "report/report.json").read_text() == (smoke_run / "report/report.json").read_text()
+    assert not [p for p in (workdir / "checkpoints").rglob("*.tmp")]
+
+
+@pytest.fixture(scope="module")
+def interrupted(starter, smoke_run, tmp_path_factory):
+    """A run that was interrupted in every stage: (workdir, [(code, output, STATUS.json, step reached)])."""
+    workdir = tmp_path_factory.mktemp("interrupted") / "run"
+    ends = []
+    for number, stage, step in INTERRUPTIONS:
+        child = starter.begin(workdir)
+        wait_for(child, workdir, stage, step)
+        child.send_signal(number)
+        code, output = starter.end(child)
+        last = written(workdir)[-1]
+        ends.append(
+            (code, output, json.loads((workdir / "STATUS.json").read_text()), (last["stage"], last["step"]))
+        )
+    code, output = starter.run(workdir)
+    assert code == 0, output
+    return workdir, ends
+
+
+def test_interruptions_came_in_the_middle_of_every_stage(interrupted, smoke_run):
+    steps = [checkpoint.steps(p.parent)[-1] for p in last_checkpoints(smoke_run)]
+    for (number, stage, step), (code, output, _, reached) in zip(INTERRUPTIONS, interrupted[1], strict=True):
+        assert code == (75 if number == signal.SIGTERM else -number), output
+        assert reached[0] == stage and step <= reached[1] < steps[stage]
+
+
+def test_a_run_killed_in_every_stage_ends_with_the_same_bits(interrupted, smoke_run):
+    assert_same_run(interrupted[0], smoke_run)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(interrupted):
+    _, output, status, reached = interrupted[1][2]
+    assert (
+        f"SIGTERM: saved at step {reached[1]} of 3_refinement; the same command goes on from there" in output
+    )
+    assert (status["state"], status["stage"], status["step"]) == ("stopped", "3_refinement", reached[1])
+    assert f"Resumed 3_refinement at step {reached[1]} of" in interrupted[1][3][1]
+    assert "Traceback" not in output
+
+
+def test_a_finished_run_returns_at_once(interrupted, starter):
+    workdir, _ = interrupted
+    before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+    code, output = starter.run(workdir)
+    assert code == 0 and "validation: " in output and "ETA" not in output
+    after = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file() and "tfevents" not in p.name}
+    assert after == {p: content for p, content in before.items() if "tfevents" not in p.name}
+
+
+def test_a_finished_run_gets_its_status_and_report_again(interrupted, starter, tmp_path):
+    """A kill may come between the last checkpoint, the report and the status."""
+    workdir = tmp_path / "run"
+    shutil.copytree(interrupted[0], workdir)
+    status = json.loads((workdir / "STATUS.json").read_text())
+    checkpoint.write_json(workdir / "STATUS.json", status | {"state": "running"})
+    assert starter.run(workdir)[0] == 0
+    assert json.loads((workdir / "STATUS.json").read_text()) == status
+
+
+def test_a_changed_config_is_refused_and_changes_nothing(interrupted, starter):
+    workdir, _ = interrupted
+    before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+    code, output = starter.run(workdir, "--config.seed=5", "--config.stages[1].num_epochs=3")
+    assert code == 2 and output.count("\n") == 1
+    assert "seed: 0 -> 5; stages[1].num_epochs: 2 -> 3" in output
+    assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == before
+
+
+def test_divergence_is_one_line_and_leaves_no_broken_checkpoint(starter, tmp_path):
+    rates = [f"--config.optimizer.{name}=3e38" for name in ("learning_rate", "embedding_rate", "norm_rate")]
+    often = ["--config.checkpoint_every=1", "--config.log_every=1000"]
+    code, output = starter.run(tmp_path / "run", *rates, *often)
+    assert code == 3 and "Traceback" not in output
+    assert output.splitlines()[-1].startswith("error: ") and "1_foundational" in output.splitlines()[-1]
+    for path in (tmp_path / "run" / "checkpoints").glob("*/[0-9]*"):
+        for name, (dtype, _, content) in arrays(path).items():
+            assert dtype != np.float32 or np.isfinite(np.frombuffer(content, dtype)).all(), (path, name)
+
+
+@pytest.mark.soak
+def test_any_moment_to_kill(starter, smoke_run, tmp_path):
+    """kill -9 at seeded random moments, until one start is left alone."""
+    rng, count = random.Random(0), soak_count(20)
+    began = time.monotonic()
+    assert starter.run(tmp_path / "timed")[0] == 0
+    whole = time.monotonic() - began
+    workdir = tmp_path / "run"
+    for _ in range(count):
+        child = starter.begin(workdir)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(rng.uniform(0.2, 1.0) * whole)
+        child.kill()
+        starter.end(child)
+    code, output = starter.run(workdir)
+    assert code == 0, output
+    assert_same_run(workdir, smoke_run)
+
+
+def small(plan, **changes):
+    """One refinement stage of a one-layer model, a few steps."""
+    values = plan.get_config("smoke")
+    values.stages = values.stages[-1:]
+    values.stages[0].num_epochs = 2
+    values.model.update(num_layers=1, d_model=32, remat="none", dropout=0.0)
+    values.micro_batch = values.batch_size
+    values.optimizer.name = "adamw"
+    values.update(changes)
+    return resolve(values)
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Without TensorFlow, which takes seconds to import."""
+    monkeypatch.setattr(metrics, "make_writer", lambda directory, _: metrics.EventWriter(directory))
+
+
+@pytest.mark.parametrize("plan", [single_stage, autoregressive])
+def test_one_stage_interrupted_from_the_keyboard(plan, light, dataset_dir, tmp_path, monkeypatch, capsys):
+    """Checkpoints between log lines, Ctrl-C, and again: the same report and losses as without."""
+    config, dataset = small(plan, log_every=3, checkpoint_every=4), open_dataset(dataset_dir)
+    whole = train.train_and_evaluate(config, dataset, tmp_path / "whole")
+    assert whole["validation"]["ema"]["kind"] == ("exact" if config.model.causal else "bound")
+    losses = [line["loss"] for line in written(tmp_path / "whole") if line["kind"] == "train"]
+    assert losses[-1] < losses[0]
+
+    write = metrics.MetricLog.write
+
+    def interrupt(self, kind, stage, step, *rest):
+        write(self, kind, stage, step, *rest)
+        if step == 9 and kind == "train":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    workdir = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(train.Stopped) as stopped:
+        patch.setattr(metrics.MetricLog, "write", interrupt)
+        train.train_and_evaluate(config, dataset, workdir)
+    assert stopped.value.code == 130
+    assert "SIGINT: saved at step 10 of 1_refinement; the same command goes on" in capsys.readouterr().err
+    assert json.loads((workdir / "STATUS.json").read_text())["state"] == "stopped"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    assert train.train_and_evaluate(config, dataset, workdir) == whole
+    one, two = last_checkpoints(workdir)[-1], last_checkpoints(tmp_path / "whole")[-1]
+    assert arrays(one) == arrays(two)
+
+
+def test_a_damaged_checkpoint_is_passed_over(light, dataset_dir, tmp_path, capsys):
+    config, dataset = small(single_stage, checkpoint_every=4, log_every=3), open_dataset(dataset_dir)
+    whole = train.train_and_evaluate(config, dataset, tmp_path)
+    before, lines = arrays(last_checkpoints(tmp_path)[-1]), written(tmp_path)
+    newest = last_checkpoints(tmp_path)[-1]
+    (newest / "meta.json").write_text("{}")
+    shutil.rmtree(tmp_path / "report")
+    assert train.train_and_evaluate(config, dataset, tmp_path) == whole
+    assert f"checkpoint {newest} is damaged" in capsys.readouterr().err
+    assert arrays(last_checkpoints(tmp_path)[-1]) == before
+
+    def timeless(found):
+        return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in found]
+
+    assert timeless(written(tmp_path)) == timeless(lines)
