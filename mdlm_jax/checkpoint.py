@@ -17,10 +17,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mdlm_jax.configuration import UserError
+
 MANIFEST = "MANIFEST.json"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """No usable checkpoint; one line that names the directory and what is wrong with it."""
 
 

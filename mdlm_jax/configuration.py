@@ -13,7 +13,13 @@ from typing import Any
 STAGE_NAMES = ("foundational", "structural", "refinement")
 
 
-class ConfigError(ValueError):
+class UserError(ValueError):
+    """Something a person can mend; the text is one line: what, where, how. `code` is the exit status."""
+
+    code = 2
+
+
+class ConfigError(UserError):
     """A configuration that cannot be used; the text is one line: what, where, how to mend it."""
 
 
@@ -230,6 +236,8 @@ def resolve(values: Any) -> Config:
         raise ConfigError(
             f"config.model.num_heads={model.num_heads} must divide d_model={model.d_model} into even heads"
         )
+    if config.seed < 0:
+        raise ConfigError(f"config.seed must be 0 or more, not {config.seed}")
     if model.seq_len < 8:
         raise ConfigError(f"config.model.seq_len must be at least 8, not {model.seq_len}")
     if config.data.vocab_size < 260:
@@ -248,6 +256,8 @@ def resolve(values: Any) -> Config:
     }.items():
         if not 0 <= share <= 1:
             raise ConfigError(f"config.{name} must lie in [0, 1], not {share}")
+    if sampling.top_p == 0:
+        raise ConfigError("config.sampling.top_p must be above 0 (1 is off)")
     if model.dropout > 0.9:
         raise ConfigError(f"config.model.dropout must be at most 0.9, not {model.dropout}")
     if evaluation.strata < 16 or evaluation.replicates < 2:
@@ -268,6 +278,22 @@ def resolve(values: Any) -> Config:
         if stage.rate_scale <= 0:
             raise ConfigError(f"{path}.rate_scale must be above 0, not {stage.rate_scale}")
     return config
+
+
+def describe_fields(kind: Any = Config, prefix: str = "") -> list[str]:
+    """A line per field: dotted name, type, meaning (filled-in fields left out)."""
+    hints, lines = typing.get_type_hints(kind), []
+    for f in dataclasses.fields(kind):
+        if f.default is not dataclasses.MISSING:
+            continue
+        hint, name = hints[f.name], prefix + f.name
+        if f.name == "stages":
+            lines += describe_fields(StageConfig, "stages[0].")
+        elif dataclasses.is_dataclass(hint):
+            lines += describe_fields(hint, name + ".")
+        else:
+            lines.append(f"{name} ({getattr(hint, '__name__', hint)}): {f.metadata['doc']}")
+    return lines
 
 
 def to_dict(config: Any) -> Any:

@@ -16,11 +16,13 @@ import grain
 import msgpack
 import numpy as np
 
+from mdlm_jax.configuration import UserError
+
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A data directory that cannot be used; one line."""
 
 

@@ -48,7 +48,7 @@ def dumps(frame: SampleFrame) -> str:
     for name, value in fields.items():
         if isinstance(value, np.ndarray):
             fields[name] = value.astype(int).tolist() if value.dtype == bool else value.tolist()
-    return json.dumps(fields, separators=(",", ":"))
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
 
 def loads(line: str) -> SampleFrame:
@@ -60,5 +60,5 @@ def loads(line: str) -> SampleFrame:
             fields[name] = np.asarray(fields[name], kind)
         fields["top_k"] = [[(int(i), float(p)) for i, p in place] for place in fields["top_k"]]
         return SampleFrame(**fields)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"not a sample frame: {error}") from None

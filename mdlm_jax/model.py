@@ -163,7 +163,7 @@ class Transformer(nnx.Module):
             raise ValueError(f"{length} positions, but the model was built for seq_len={c.seq_len}")
         cos, sin = (jnp.asarray(t[:length]) for t in rope_tables(c.seq_len, c.d_model // c.num_heads))
         mask = None if segments is None else (segments[:, None, :, None] == segments[:, None, None, :])
-        x = self.embed(tokens) * c.d_model**0.5
+        x = self.embed.embedding[...][tokens] * c.d_model**0.5  # nnx.Embed would promote bf16 to float32
         if key is not None:
             key, embed_key = jax.random.split(key)
             x = dropout(x, c.dropout, embed_key)
@@ -189,9 +189,10 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [M, D] -> float32 logits [M, V] over the tied embedding."""
+        table = self.embed.embedding[...].T
         if self.config.bf16_products:
-            return dot(hidden, self.embed.embedding[...].T, True)
-        return self.embed.attend(hidden).astype(jnp.float32)
+            return dot(hidden, table, True)
+        return jax.lax.dot(hidden, table, preferred_element_type=jnp.float32)
 
 
 def count_parameters(config: ModelConfig) -> dict[str, int]:

@@ -16,12 +16,12 @@ import numpy as np
 from flax import nnx
 
 from mdlm_jax import checkpoint
-from mdlm_jax.configuration import Config, ConfigError, difference, resolve, to_dict
+from mdlm_jax.configuration import Config, ConfigError, UserError, difference, resolve, to_dict
 from mdlm_jax.data import Dataset, open_dataset
 from mdlm_jax.train_state import build, forbidden_rows, init_params
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run directory that cannot be used as asked; one line."""
 
 
@@ -69,22 +69,32 @@ def read_config(workdir: Path) -> Config:
         raise RunError(f"cannot read {path}: {error}") from None
 
 
+def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = None) -> None:
+    """Refuses to go on with another config or book in a directory that holds a run; raises RunError.
+
+    Meant to be called before anything is written, so that the run's own data survive a wrong command.
+    """
+    if not (workdir / "config.json").exists():
+        return
+    dataset = open_dataset(workdir)
+    changed = difference(to_dict(read_config(workdir)), to_dict(complete(config, dataset)))
+    if book_sha256 not in (None, dataset.info["book"]["sha256"]):
+        changed.append(f"book: it was trained on {dataset.info['book']['name']}")
+    if changed:
+        raise RunError(f"{workdir} has another config; use a new --workdir or undo: {'; '.join(changed)}")
+
+
 def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
-    """Makes `workdir` the directory of this plan, or checks that it already is.
+    """Makes `workdir` the directory of this (completed) plan, or checks that it already is.
 
     Raises RunError, with the fields that differ, when it holds a run of another config or another data set.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     if (workdir / "config.json").exists():
-        changed = difference(to_dict(read_config(workdir)), to_dict(config))
+        check_unchanged(workdir, config)
+        changed = difference(open_dataset(workdir).info, dataset.info)
         if changed:
-            raise RunError(f"{workdir} has another config; use a new --workdir or undo: {'; '.join(changed)}")
-        old = json.loads((workdir / "dataset.json").read_text(encoding="utf-8"))
-        changed = difference(old, dataset.info)
-        if changed:
-            raise RunError(
-                f"{workdir} was trained on other data; use a new --workdir ({'; '.join(changed[:3])})"
-            )
+            raise RunError(f"{workdir} was trained on other data; use a new --workdir ({changed[0]}, ...)")
         return
     shutil.copyfile(dataset.path / "tokenizer.json", workdir / "tokenizer.json")
     shutil.copyfile(dataset.path / "dataset.json", workdir / "dataset.json")

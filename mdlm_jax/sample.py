@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mdlm_jax.configuration import SamplingConfig
+from mdlm_jax.configuration import SamplingConfig, UserError
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
 
 
-class SampleError(ValueError):
+class SampleError(UserError):
     """A request that cannot be met; one line."""
 
 
@@ -42,8 +42,8 @@ def check(settings: SamplingConfig) -> None:
     """Raises SampleError for values out of range."""
     if settings.steps < 0:
         raise SampleError(f"--steps must be 0 (one per token) or more, not {settings.steps}")
-    if not settings.temperature > 0:
-        raise SampleError(f"--temperature must be above 0, not {settings.temperature}")
+    if not 0 < settings.temperature < float("inf"):
+        raise SampleError(f"--temperature must be above 0 and finite, not {settings.temperature}")
     if settings.top_k < 0:
         raise SampleError(f"--top_k must be 0 (off) or more, not {settings.top_k}")
     if not 0 < settings.top_p <= 1:
@@ -79,6 +79,10 @@ def generate(
     check(settings)
     if run.config.model.causal:
         raise SampleError("this run is the autoregressive twin, which cannot unmask; sample a diffusion run")
+    if not 0 <= seed < 2**32:  # jax keeps 32 bits
+        raise SampleError(f"--seed must lie in [0, 4294967296), not {seed}")
+    if any("\ud800" <= c <= "\udfff" for c in prompt):
+        raise SampleError("--prompt is not valid UTF-8")
     tokenizer = load_tokenizer(run.dataset.path / "tokenizer.json")
     given, room = tokenizer.encode(prompt).ids, run.config.model.seq_len - 1
     length = room - len(given) if length is None else length
@@ -152,6 +156,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     settings = dataclasses.replace(run.config.sampling, **{k: v for k, v in given.items() if v is not None})
     for seed in range(arguments.seed, arguments.seed + arguments.num_samples):
         result = generate(run, arguments.prompt, arguments.length, seed, settings)
+        result["weights"] = arguments.weights
         path = save(result, arguments.workdir)
         print(f"--- seed {seed}, {path} ---\n{printable(result['text'])}\n", flush=True)
 
@@ -166,7 +171,7 @@ def main() -> None:
         run_command(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

@@ -55,7 +55,8 @@ def truncate(logits: jax.Array, law: Law) -> jax.Array:
     kept = kept / kept.sum(-1, keepdims=True)
     # The smallest set with probability >= top_p: a token stays if what is before it has not reached top_p
     # yet.
-    inside = (jnp.cumsum(kept, axis=-1) - kept < law.top_p) & (kept > 0)
+    before = jnp.cumsum(kept, axis=-1) - kept
+    inside = ((before < law.top_p) | (law.top_p >= 1)) & (kept > 0)
     last = jnp.sum(inside, axis=-1, keepdims=True) - 1
     threshold = jnp.take_along_axis(descending, last, axis=-1)
     return jax.nn.log_softmax(jnp.where(log_p >= threshold, log_p, -jnp.inf), axis=-1)

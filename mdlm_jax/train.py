@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from mdlm_jax import checkpoint
-from mdlm_jax.configuration import Config
+from mdlm_jax.configuration import Config, UserError
 from mdlm_jax.curriculum import Stage, begin, critical_compute, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
@@ -29,16 +29,18 @@ from mdlm_jax.train_state import TrainState, build, forbidden_rows, init_params,
 NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": float("inf")}, "latest": {}}
 
 
-class Stopped(Exception):
-    """Training was asked to stop by a signal and has saved; `code` is the exit status."""
+class Stopped(UserError):
+    """Training was asked to stop by a signal and has saved; `code` is 130 (SIGINT) or 75 (SIGTERM)."""
 
-    def __init__(self, code: int):
-        super().__init__(code)
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
         self.code = code
 
 
-class Diverged(RuntimeError):
+class Diverged(UserError):
     """The loss is not finite; one line that says where and what to try."""
+
+    code = 3
 
 
 def measured_flops() -> float:
@@ -123,7 +125,8 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
 
     The order of a resume: (1) the config must be the run's own; (2) the newest stage with an intact
     checkpoint is taken up at its step, weights, average, optimizer state and key as saved; (3) metrics.jsonl
-    is cut back to it; (4) batches go on at that step's number. A stage without a checkpoint starts from the one before.
+    is cut back to it; (4) batches go on at that step's number. A stage without a checkpoint starts from the
+    one before.
 
     Raises Stopped after a signal (everything saved), Diverged when the loss is not finite, RunError when the
     directory holds another run.
@@ -215,15 +218,17 @@ def _train_stage(
         if step == start + 1:
             jax.block_until_ready(state.step)  # compiled by now: the pace begins here
             run.progress.restart()
-        save = step % config.checkpoint_every == 0 or step in evaluate_at or bool(run.stop_signals)
+        stop = run.stop_signals[:1]  # looked at once: one that comes later waits for the next step
+        save = step % config.checkpoint_every == 0 or step in evaluate_at or bool(stop)
         if not save and step % config.log_every:
             continue
         scalars = {k: float(np.mean([float(m[k]) for m in window])) for k in metrics}
-        if not np.isfinite(scalars["loss"]):
-            raise Diverged(
-                f"the loss is {scalars['loss']} near step {step} of {stage.directory}; the last checkpoint "
-                "is intact: lower config.optimizer.learning_rate (in a new --workdir)"
-            )
+        for name, value in scalars.items():  # the weights' norm too: they go bad a step before the loss
+            if not np.isfinite(value):
+                raise Diverged(
+                    f"the {name.replace('_', ' ')} is {value} near step {step} of {stage.directory}; the "
+                    "last checkpoint is intact: lower config.optimizer.learning_rate (in a new --workdir)"
+                )
         flops = flops_before + stage.flops * step / steps
         scalars |= {
             "learning_rate": float(rate(step - 1)),
@@ -246,14 +251,14 @@ def _train_stage(
         if save:  # always with a log line, so that a resumed run averages over the same steps
             checkpoint.save(run.directory(stage), step, state, notes, keep={notes["best"]["step"]})
         _status(run, "running", stage, step, latest)
-        if run.stop_signals and not (step == steps and stage is run.stages[-1]):
-            number = run.stop_signals[0]
+        if stop and not (step == steps and stage is run.stages[-1]):
+            [number] = stop
             _status(run, "stopped", stage, step, latest)
-            run.progress.say(
-                f"{signal.Signals(number).name}: saved at step {step} of {stage.directory}; "
-                "the same command goes on from there"
+            raise Stopped(
+                f"{signal.Signals(number).name}: saved at step {step} of {stage.directory}; the same command "
+                "goes on from there",
+                130 if number == signal.SIGINT else 75,
             )
-            raise Stopped(130 if number == signal.SIGINT else 75)
         window, began, tokens = [], time.perf_counter(), 0
     return state, notes
 
@@ -285,11 +290,19 @@ def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any
 def _report(run: _Run, state: TrainState) -> dict[str, Any]:
     """Held-out figures of the finished run; written once, a second call of a finished run returns at once."""
     path = run.workdir / "report" / "report.json"
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
-    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        checkpoint.write_json(path, _figures(run, state))
+    report = json.loads(path.read_text(encoding="utf-8"))
+    run.progress.update(run.progress.total, "finished")
+    stage = run.stages[-1]
+    _status(run, "finished", stage, stage.data.num_steps, report["validation"]["ema"])
+    return report
+
+
+def _figures(run: _Run, state: TrainState) -> dict[str, Any]:
     test = held_out(run.config, run.dataset, run.workdir, "test")
-    report = {
+    return {
         "validation": {"ema": run.validate(state.ema), "raw": run.validate(state.params)},
         "test": {"ema": test(state.ema), "raw": test(state.params)},
         "ngram_5_bits_per_byte": held_out_bits_per_byte(run.dataset, run.workdir),
@@ -299,8 +312,3 @@ def _report(run: _Run, state: TrainState) -> dict[str, Any]:
         "split_seed": run.dataset.info["split"]["seed"],
         "seed": run.config.seed,
     }
-    checkpoint.write_json(path, report)
-    run.progress.update(run.progress.total, "finished")
-    stage = run.stages[-1]
-    _status(run, "finished", stage, stage.data.num_steps, report["validation"]["ema"])
-    return report

@@ -137,8 +137,8 @@ def make_train_step(
         metrics = {
             "loss": loss,
             "mask_rate": mask_rate,
-            "gradient_norm": optax.global_norm(grads),
-            "parameter_norm": optax.global_norm(params),
+            "gradient_norm": optax.tree.norm(grads),
+            "parameter_norm": optax.tree.norm(params),
         }
         return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from toys import quick_jit, within
@@ -309,6 +309,10 @@ def test_capacity_saves_half_of_a_full_batch():
     assert diffusion.capacity(32 * 511, 511, 64, Density()) < 0.6 * 32 * 511
 
 
+@example(FULL)
+@example(Density(0.0, 1.0, 0.0))
+@example(Density(0.75, 0.9, 0.0))
+@example(Density(0.75, 0.9, 0.3))
 @given(DENSITIES)
 def test_quantile_inverts_the_mixture(density: Density):
     lo, hi, share = density

@@ -1,0 +1,163 @@
+"""python -m mdlm_jax.sample: the prompt stays, a text can be made again, a mistake is one line."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import REPO
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mdlm_jax import run_directory, sample
+from mdlm_jax.configuration import SamplingConfig
+
+QUICK = SamplingConfig(sampler="ancestral", steps=4, temperature=0.8, top_k=0, top_p=0.95)
+SPECIALS = ("[PAD]", "[MASK]", "[SEP]", "[EOS]")
+
+
+@pytest.fixture(scope="module")
+def run(smoke_run):
+    return run_directory.load(smoke_run)
+
+
+def test_command_end_to_end(smoke_run, run, child_env):
+    prompt = "The bushel [MASK] was"
+    command = [sys.executable, "-m", "mdlm_jax.sample", "--workdir", str(smoke_run), "--prompt", prompt]
+    command += ["--length", "20", "--steps", "5", "--seed", "7", "--num_samples", "2"]
+    done = subprocess.run(command, cwd=REPO, env=child_env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and done.stdout.count("--- seed") == 2
+    found = {json.loads(p.read_text())["seed"]: p for p in (smoke_run / "samples").glob("*.json")}
+    assert set(found) == {7, 8}
+    for seed, path in found.items():
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        text = path.with_suffix(".txt").read_text(encoding="utf-8")
+        assert text == saved["text"] + "\n" and saved["text"].startswith(prompt)
+        assert sample.printable(saved["text"]) in done.stdout
+        assert saved["checkpoint"] == run.checkpoint and saved["model_hash"] == run.model_hash
+        assert saved["weights"] == "ema" and saved["length"] == 20 and len(saved["tokens"]) > 20
+        made = again(run, saved)
+        assert made == {name: saved[name] for name in made}
+        assert saved["seed"] == seed
+    assert found[7].with_suffix(".txt").read_text() != found[8].with_suffix(".txt").read_text()
+
+
+def again(run, saved) -> dict:
+    """What `generate` makes of saved metadata."""
+    names = [f.name for f in dataclasses.fields(SamplingConfig)]
+    law = SamplingConfig(**{name: saved[name] for name in names})
+    return sample.generate(run, saved["prompt"], saved["length"], saved["seed"], law)
+
+
+def specials_in(run, saved, prompt_tokens) -> set:
+    ids = set(saved["tokens"][prompt_tokens:])
+    return ids & set(run.dataset.special_ids.values()) | {
+        i for i in ids if i >= run.dataset.info["vocab_size"]
+    }
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "confidence"])
+def test_same_seed_same_text(run, sampler):
+    law = dataclasses.replace(QUICK, sampler=sampler)
+    one, two, other = (sample.generate(run, "The tide", 30, seed, law) for seed in (1, 1, 2))
+    assert one == two and one["text"] != other["text"]
+    assert specials_in(run, one, len(one["tokens"]) - 30) == set()
+
+
+def test_a_full_canvas_is_the_default(run):
+    room = run.config.model.seq_len - 1
+    made = sample.generate(run, "", None, 0, QUICK)
+    assert len(made["tokens"]) == room == made["length"] and specials_in(run, made, 0) == set()
+
+
+@settings(max_examples=20)
+@given(prompt=st.text(max_size=20), length=st.integers(1, 8), seed=st.integers(0, 2**31 - 1))
+@example(prompt="", length=1, seed=0)
+@example(prompt="[MASK][PAD] [EOS]\n[SEP]", length=3, seed=0)
+@example(prompt="\x00\x1b[31m\r\n\x7f\u2028", length=3, seed=0)
+@example(prompt="👩‍👩‍👧é e\u0301 \ufeff\ufffd", length=3, seed=0)
+def test_any_prompt_stays_verbatim(run, prompt, length, seed):
+    try:
+        made = sample.generate(run, prompt, length, seed, QUICK)
+    except sample.SampleError as error:  # many rare characters: too many tokens
+        assert len(prompt.encode()) + length > run.config.model.seq_len - 1
+        assert "\n" not in str(error)
+        return
+    assert made["text"].startswith(prompt)
+    assert specials_in(run, made, len(made["tokens"]) - length) == set()
+    assert not any(name in made["text"][len(prompt) :] for name in SPECIALS)
+    assert "\x1b" not in sample.printable(made["text"])
+
+
+def test_printable_keeps_text_and_drops_controls():
+    assert sample.printable("a\tb\nc\x1b[31m\x00\x9b\x7fé😀\r") == "a\tb\nc[31mé😀"
+
+
+def command(monkeypatch, capsys, *options) -> tuple[int, str]:
+    """Exit code and stderr of the command, in this process."""
+    monkeypatch.setattr(sys, "argv", ["sample", *map(str, options)])
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    code = 0
+    try:
+        sample.main()
+    except SystemExit as stop:
+        code = stop.code
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--length", "0"], "at least one must be written"),
+        (["--length", "-3"], "at least one must be written"),
+        (["--length", "64"], "shorten --prompt or change --length"),
+        (["--prompt", "bushel " * 80], "shorten --prompt or change --length"),
+        (["--temperature", "0"], "--temperature must be above 0, not 0.0"),
+        (["--temperature", "nan"], "--temperature must be"),
+        (["--temperature", "inf"], "--temperature must be"),
+        (["--top_p", "0"], "--top_p must lie in (0, 1]"),
+        (["--top_p", "nan"], "--top_p must lie in (0, 1]"),
+        (["--top_k", "-1"], "--top_k must be 0 (off) or more"),
+        (["--steps", "-1"], "--steps must be 0 (one per token) or more"),
+        (["--num_samples", "0"], "--num_samples must be at least 1"),
+        (["--seed", "-1"], "--seed must be"),
+        (["--seed", str(2**70)], "--seed must be"),
+        (["--prompt", "caf\udce9"], "--prompt"),
+    ],
+)
+def test_bad_options_are_one_line(smoke_run, monkeypatch, capsys, options, reason):
+    before = set((smoke_run / "samples").glob("*"))
+    code, error = command(monkeypatch, capsys, "--workdir", smoke_run, *options)
+    assert code == 2 and error.startswith("error: ") and reason in error and error.count("\n") == 1
+    assert set((smoke_run / "samples").glob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ([], "the following arguments are required: --workdir"),
+        (["--workdir", "x", "--temperature", "warm"], "invalid float value: 'warm'"),
+        (["--workdir", "x", "--sampler", "greedy"], "invalid choice: 'greedy'"),
+        (["--workdir", "x", "--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_bad_flags_exit_2(monkeypatch, capsys, options, reason):
+    code, error = command(monkeypatch, capsys, *options)
+    assert code == 2 and reason in error.splitlines()[-1]
+
+
+def test_not_a_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    for place in ("absent", ".", "file"):
+        code, error = command(monkeypatch, capsys, "--workdir", tmp_path / place)
+        assert code == 2 and error.startswith("error: ") and error.count("\n") == 1, error
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+def test_the_twin_cannot_unmask(run):
+    model = dataclasses.replace(run.config.model, causal=True)
+    twin = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
+    with pytest.raises(sample.SampleError, match="autoregressive twin"):
+        sample.generate(twin, "", 4, 0, QUICK)
