@@ -83,7 +83,7 @@ BAD = [
     ("model.num_layers", 0, "config.model.num_layers must be above 0"),
     ("model.d_model", 64.0, "config.model.d_model must be of type int"),
     ("model.num_heads", 3, "config.model.num_heads=3 must divide d_model=64"),
-    ("model.num_heads", 64, "config.model.num_heads=64 must divide d_model=64 into an even head width"),
+    ("model.num_heads", 64, "config.model.num_heads=64 must divide d_model=64 into even"),
     ("model.seq_len", 4, "config.model.seq_len must be at least 8"),
     ("model.dropout", 1.0, "config.model.dropout must be at most 0.9"),
     ("model.dropout", float("nan"), "config.model.dropout must be a finite number, not nan"),
