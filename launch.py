@@ -42,29 +42,36 @@ def parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except Exception as error:  # a config file is a program: it can raise anything
-        # ml_collections quotes a whole traceback: its last line, or the first of its own report, says it.
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        told = lines[-1] if "Traceback" in str(error) else " ".join(lines).replace("\\n", " ")
-        fail(f"--config: no such field: {told}" if isinstance(error, LookupError | AttributeError) else told)
+        told = error
+        while isinstance(told.args[0] if told.args else None, Exception):
+            told = told.args[0]  # an error in an error
+        text = str(told.args[0]) if isinstance(told, LookupError | AttributeError) else str(told)
+        if "Traceback" in text:  # of a config file: its last line says it
+            text = text.strip().splitlines()[-1]
+        fail(f"--config: no such field: {text}" if isinstance(told, LookupError | AttributeError) else text)
 
 
 def run(book: Path | None, workdir: Path, data: Path) -> None:
     """Flags to calls, nothing more."""
     import data_prep
     from mdlm_jax.configuration import resolve
-    from mdlm_jax.data import open_dataset
-    from mdlm_jax.run_directory import cache_compilations, check_unchanged
-    from mdlm_jax.train import train_and_evaluate
 
-    config = resolve(CONFIG.value)  # before anything is written
+    config = resolve(CONFIG.value)  # before anything is written, or slow to import
     book = book or min((Path(data_prep.__file__).parent / "books").glob("*.txt"))
-    if book.is_file():  # what else it may be is for `prepare` to say
+    if (workdir / "config.json").exists() and book.is_file():  # `prepare` says what is wrong with others
+        from mdlm_jax.run_directory import check_unchanged
+
         check_unchanged(workdir, config, hashlib.sha256(book.read_bytes()).hexdigest())
     d = config.data
     prepare_config = data_prep.PrepConfig(
         vocab_size=d.vocab_size, min_frequency=d.min_frequency, split_seed=d.split_seed, embedder=d.embedder
     )
     data_prep.prepare(book, data, prepare_config)
+
+    from mdlm_jax.data import open_dataset
+    from mdlm_jax.run_directory import cache_compilations
+    from mdlm_jax.train import train_and_evaluate
+
     cache_compilations(ROOT / ".jax_cache")
     report = train_and_evaluate(config, open_dataset(data), workdir)
     for split in ("validation", "test"):

@@ -23,7 +23,7 @@ def launch(env, *options) -> subprocess.CompletedProcess:
         (["--workdir", "{run}"], "--config and --workdir are needed"),
         (["--config", "configs/absent.py", "--workdir", "{run}"], "configs/absent.py"),
         (["--config", "configs", "--workdir", "{run}"], "Is a directory: 'configs'"),
-        (["--config", "README.md", "--workdir", "{run}"], "get_config"),
+        (["--config", "README.md", "--workdir", "{run}"], "README.md"),
         (["--config", SMOKE[:-1], "--workdir", "{run}"], "no preset 'smok'; there are base"),
         (["--config.seed=3", "--workdir", "{run}"], "Unknown command line flag 'config.seed'"),
         (["--config", SMOKE, "--workdir"], "Missing value for flag --workdir"),

@@ -219,17 +219,17 @@ def small(plan, **changes):
 def light(shared):
     """Compiled programs are kept between runs, and TensorFlow is not imported: both take seconds."""
     settings = {
-        "jax_compilation_cache_dir": str(shared / "jax_cache_of_tests"),
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_compilation_cache_dir": (str(shared / "jax_cache_of_tests"), None),
+        "jax_persistent_cache_min_compile_time_secs": (0.1, 1.0),
+        "jax_disable_most_optimizations": (True, False),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "make_writer", lambda directory, _: metrics.EventWriter(directory))
-        before = {name: getattr(jax.config, name) for name in settings}
-        for name, value in settings.items():
+        for name, (value, _) in settings.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
         yield
-        for name, value in before.items():
+        for name, (_, value) in settings.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
 
@@ -240,7 +240,7 @@ def light(shared):
 def test_one_stage_stopped_by_a_signal_and_damaged(
     plan, number, code, light, dataset_dir, tmp_path, monkeypatch, capsys
 ):
-    """Checkpoints between log lines, a signal, a damaged checkpoint: the same weights and report as without."""
+    """Checkpoints between log lines, a signal, a damaged checkpoint: the same weights and report."""
     config, dataset = small(plan, log_every=3, checkpoint_every=4), open_dataset(dataset_dir)
     whole = train.train_and_evaluate(config, dataset, tmp_path / "whole")
     assert whole["validation"]["ema"]["kind"] == ("exact" if config.model.causal else "bound")
