@@ -75,7 +75,7 @@ def run(book: Path | None, workdir: Path, data: Path) -> None:
     cache_compilations(ROOT / ".jax_cache")
     report = train_and_evaluate(config, open_dataset(data), workdir)
     for split in ("validation", "test"):
-        result = report[split]["ema"]
+        result = report[split]
         kind = "exactly" if result["kind"] == "exact" else f"at most (+- {result['bits_per_byte_se']:.3f})"
         print(
             f"{split}: {result['bits_per_byte']:.3f} bits per byte {kind}; "

@@ -49,7 +49,7 @@ def main() -> None:
         for seed in a.seeds if i == 0 else a.seeds[:1]:
             for config in a.configs:
                 r = train(config, a.preset, book, a.out.resolve(), split, seed)
-                results = [r[s]["ema"] for s in ("validation", "test")]
+                results = [r[s] for s in ("validation", "test")]
                 cells = [f"{x['bits_per_byte']:.3f} ± {x['bits_per_byte_se']:.3f}" for x in results]
                 floor = [f"{r['ngram_5_bits_per_byte'][s]:.3f}" for s in ("validation", "test")]
                 row = [config, str(split), str(seed), f"{r['training_tokens'] / 1e6:.2f}M", *cells, *floor]

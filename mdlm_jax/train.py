@@ -149,7 +149,7 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
             state = _enter(run, stage, state, notes["latest"])
             state, notes = _train_stage(run, stage, state, dict(NO_NOTES))
         progress.stop()
-        return _report(run, state)
+        return _report(run, state, notes["latest"])
     finally:
         progress.stop()
         log.close()
@@ -287,24 +287,28 @@ def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any
     checkpoint.write_json(run.workdir / "STATUS.json", status)
 
 
-def _report(run: _Run, state: TrainState) -> dict[str, Any]:
-    """Held-out figures of the finished run; written once, a second call of a finished run returns at once."""
+def _report(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
+    """Held-out figures of the finished run (`latest`: validation at its end).
+
+    Written once: a second call of a finished run returns at once.
+    """
     path = run.workdir / "report" / "report.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        checkpoint.write_json(path, _figures(run, state))
+        checkpoint.write_json(path, _figures(run, state, latest))
     report = json.loads(path.read_text(encoding="utf-8"))
     run.progress.update(run.progress.total, "finished")
     stage = run.stages[-1]
-    _status(run, "finished", stage, stage.data.num_steps, report["validation"]["ema"])
+    _status(run, "finished", stage, stage.data.num_steps, report["validation"])
     return report
 
 
-def _figures(run: _Run, state: TrainState) -> dict[str, Any]:
+def _figures(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
     test = held_out(run.config, run.dataset, run.workdir, "test")
     return {
-        "validation": {"ema": run.validate(state.ema), "raw": run.validate(state.params)},
-        "test": {"ema": test(state.ema), "raw": test(state.params)},
+        "weights": "ema",
+        "validation": latest,
+        "test": test(state.ema),
         "ngram_5_bits_per_byte": held_out_bits_per_byte(run.dataset, run.workdir),
         "training_tokens": sum(s.data.tokens for s in run.stages),
         "training_flops": sum(s.flops for s in run.stages),

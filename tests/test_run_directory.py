@@ -47,7 +47,7 @@ def test_a_finished_run_holds_what_the_design_names(smoke_run):
     assert written["versions"]["jax"] == jax.__version__ and written["devices"][0].startswith("cpu")
     report = json.loads((smoke_run / "report" / "report.json").read_text())
     for split in ("validation", "test"):
-        assert 0 < report[split]["ema"]["bits_per_byte"] < 8 and report[split]["ema"]["kind"] == "bound"
+        assert 0 < report[split]["bits_per_byte"] < 8 and report[split]["kind"] == "bound"
         assert 0 < report["ngram_5_bits_per_byte"][split] < 8
 
 
