@@ -24,10 +24,8 @@ $(STAMP): .ci/venv pyproject.toml $(wildcard locks/*.txt)
 
 demo: $(STAMP)
 	$(BIN)/python launch.py --config configs/three_stage.py:tiny --workdir runs/demo
-	$(BIN)/python -m mdlm_jax.sample --workdir runs/demo
-	@echo
-	@echo 'the run is in   runs/demo'
-	@test ! -f runs/demo/report/index.html || echo 'its report is   runs/demo/report/index.html'
+	$(BIN)/python -m mdlm_jax.sample --workdir runs/demo --num_samples 2
+	@echo 'the run is in runs/demo, its figures are in runs/demo/report/report.json'
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 tests -m 'not soak'

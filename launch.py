@@ -6,7 +6,7 @@ python launch.py --config configs/three_stage.py:tiny --book my_book.txt --workd
 import hashlib
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent
 CONFIG = config_flags.DEFINE_config_file("config", None, "plan of the run, file.py or file.py:preset")
 BOOK = flags.DEFINE_string("book", None, "text file to train on (default: the built-in book)")
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; the same command resumes it")
+PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder")  # what config.data sets of a preparation
 DATA = flags.DEFINE_string("data", None, "directory of prepared shards (default: <workdir>/data)")
 
 
@@ -51,6 +52,20 @@ def parse(argv: list[str]) -> list[str]:
         fail(f"--config: no such field: {text}" if isinstance(told, LookupError | AttributeError) else text)
 
 
+def check_prepared(data: Path, config: Any, book: Path | None) -> None:
+    """Refuses a prepared directory whose book, settings or shards are not those asked for (DataError)."""
+    from mdlm_jax.data import DataError, open_dataset
+
+    dataset = open_dataset(data)
+    made = dataset.info["config"]
+    wrong = [f"data.{f}: {made[f]} -> {v}" for f in PREPARED if (v := getattr(config.data, f)) != made[f]]
+    if book and hashlib.sha256(book.read_bytes()).hexdigest() != dataset.info["book"]["sha256"]:
+        wrong.append(f"it holds {dataset.info['book']['name']}")
+    if wrong:
+        raise DataError(f"{data} was prepared otherwise ({'; '.join(wrong)}); use another --data")
+    dataset.verify()
+
+
 def run(book: Path | None, workdir: Path, data: Path) -> None:
     """Flags to calls, nothing more."""
     import data_prep
@@ -61,12 +76,14 @@ def run(book: Path | None, workdir: Path, data: Path) -> None:
     if (workdir / "config.json").exists() and book.is_file():  # `prepare` says what is wrong with others
         from mdlm_jax.run_directory import check_unchanged
 
-        check_unchanged(workdir, config, hashlib.sha256(book.read_bytes()).hexdigest())
+        given = hashlib.sha256(book.read_bytes()).hexdigest() if BOOK.value or not DATA.value else None
+        check_unchanged(workdir, config, given)
     d = config.data
-    prepare_config = data_prep.PrepConfig(
-        vocab_size=d.vocab_size, min_frequency=d.min_frequency, split_seed=d.split_seed, embedder=d.embedder
-    )
-    data_prep.prepare(book, data, prepare_config)
+    if DATA.value and (data / "dataset.json").exists():  # somebody prepared it: it is used, never replaced
+        check_prepared(data, config, book if BOOK.value else None)
+    else:
+        wanted = {f: getattr(d, f) for f in PREPARED}
+        data_prep.prepare(book, data, data_prep.PrepConfig(**wanted))
 
     from mdlm_jax.data import open_dataset
     from mdlm_jax.run_directory import cache_compilations
@@ -106,6 +123,10 @@ def main(argv: list[str]) -> None:
         fail(str(error), error.code)
     except OSError as error:
         fail(str(error))
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        fail("out of device memory: lower --config.micro_batch, in a new --workdir")
     except ValueError as error:
         if type(error).__name__ != "PrepError":  # data_prep shares no code with mdlm_jax
             raise

@@ -1,5 +1,8 @@
 """The control without a curriculum: the refinement stage alone, same presets as three_stage.py.
 
+At equal tokens only if the refinement epochs are raised by what the other two stages would have cost: at
+`tiny` on Frankenstein, --config.stages[0].num_epochs=33 in place of 30.
+
 python launch.py --config configs/single_stage.py:tiny --workdir runs/single
 """
 

@@ -32,8 +32,11 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def _digests(directory: Path) -> dict[str, str]:
-    files = sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST)
-    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    digests = {}
+    for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST):
+        with open(path, "rb") as file:
+            digests[str(path.relative_to(directory))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -123,7 +126,10 @@ def restore(path: Path, like: Any, prefix: str = "") -> Any:
     if wrong := verify(path):
         raise CheckpointError(f"checkpoint {path} is damaged: {wrong}")
     with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.restore(path.absolute() / "state")
+        # Into numpy: orbax would put arrays on the devices they came from, which may not exist here.
+        saved = checkpointer.metadata(path.absolute() / "state").item_metadata.tree
+        targets = {name: np.empty(array.shape, array.dtype) for name, array in saved.items()}
+        stored = checkpointer.restore(path.absolute() / "state", targets)
     leaves = []
     for name, leaf in flatten(like).items():
         found = stored.get(prefix + name)

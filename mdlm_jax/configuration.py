@@ -236,8 +236,8 @@ def resolve(values: Any) -> Config:
         raise ConfigError(
             f"config.model.num_heads={model.num_heads} must divide d_model={model.d_model} into even heads"
         )
-    if config.seed < 0:
-        raise ConfigError(f"config.seed must be 0 or more, not {config.seed}")
+    if config.seed >= 2**32:  # a JAX key would take it modulo 2**32
+        raise ConfigError(f"config.seed must be below 2**32, not {config.seed}")
     if model.seq_len < 8:
         raise ConfigError(f"config.model.seq_len must be at least 8, not {model.seq_len}")
     if config.data.vocab_size < 260:
@@ -256,8 +256,6 @@ def resolve(values: Any) -> Config:
     }.items():
         if not 0 <= share <= 1:
             raise ConfigError(f"config.{name} must lie in [0, 1], not {share}")
-    if sampling.top_p == 0:
-        raise ConfigError("config.sampling.top_p must be above 0 (1 is off)")
     if model.dropout > 0.9:
         raise ConfigError(f"config.model.dropout must be at most 0.9, not {model.dropout}")
     if evaluation.strata < 16 or evaluation.replicates < 2:

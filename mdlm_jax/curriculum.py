@@ -97,15 +97,14 @@ def transition(
         pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
         return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
 
-    moments = [
-        leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
-        if ".mu" in (name := jax.tree_util.keystr(path)) or ".nu" in name
-    ]
+    named = [(jax.tree_util.keystr(p), x) for p, x in jax.tree_util.tree_leaves_with_path(state.opt_state)]
+    moments = [x for name, x in named if ".mu" in name or ".nu" in name]
+    counters = [x for name, x in named if ".count" in name]
     checks = {
         "weights_equal": equal(previous.params, state.params),
         "ema_equal": equal(previous.ema, state.ema),
         "moments_zero": bool(moments) and all(not np.asarray(m).any() for m in moments),
+        "schedule_fresh": bool(counters) and not any(np.asarray(c).any() for c in counters),
         "step_zero": int(state.step) == 0,
         "data_non_empty": len(stage.data.source) > 0,
     }

@@ -6,6 +6,8 @@ found by its number alone, which is all that an exact resume needs.
 """
 
 import dataclasses
+import functools
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -19,7 +21,6 @@ import numpy as np
 from mdlm_jax.configuration import UserError
 
 SCHEMA_VERSION = 1
-SPLITS = ("train", "validation", "test")
 
 
 class DataError(UserError):
@@ -37,6 +38,15 @@ class Dataset:
     def special_ids(self) -> dict[str, int]:
         """Ids of pad, mask, sep and eos."""
         return self.info["special_ids"]
+
+    def verify(self) -> None:
+        """Raises DataError when a file is not the one that was prepared."""
+        splits = [counts for stage in self.info["stages"].values() for counts in stage.values()]
+        files = [shard for counts in splits for shard in counts["shards"]] + [self.info["tokenizer"]]
+        for entry in files:
+            path = self.path / entry["file"]
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+                raise DataError(f"{path} is missing or damaged; prepare the book again")
 
     def counts(self, stage: str, split: str) -> dict[str, Any]:
         """examples, tokens, bytes and shards of one split of one stage."""
@@ -187,13 +197,13 @@ class StageData:
         """Optimizer steps: whole batches over all epochs, at least one."""
         return max(1, len(self.source) // self.batch_size)
 
-    @property
+    @functools.cached_property
     def tokens(self) -> int:
         """Scored tokens over all steps."""
         used = self.source.rows[: self.num_steps * self.batch_size]
         return sum(len(segment) for row in used for segment in row)
 
-    @property
+    @functools.cached_property
     def per_row(self) -> int:
         """Most segments in a row."""
         return max(len(row) for row in self.source.rows)

@@ -216,11 +216,11 @@ def count_parameters(config: ModelConfig) -> dict[str, int]:
 
 
 def flops_per_token(config: ModelConfig, head_fraction: float) -> float:
-    """Training FLOPs per input token, forward and backward (6 per weight; Kaplan et al. 2020, table 1).
+    """Training FLOPs per input token, forward and backward (6 per weight; Kaplan et al. 2020).
 
     `head_fraction` is the share of positions that meet the vocabulary. Attention scores and mixing count
-    12*S*D*L (half of it where causal); recomputation under remat is not counted (model FLOPs, not hardware
-    FLOPs).
+    12*S*D*L (Chowdhery et al. 2022, appendix B; half of it where causal); recomputation under remat is not
+    counted (model FLOPs, not hardware FLOPs).
     """
     counts = count_parameters(config)
     attention = 12 * config.num_layers * config.d_model * config.seq_len * (0.5 if config.causal else 1.0)

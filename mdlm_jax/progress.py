@@ -21,9 +21,9 @@ def clock(seconds: float) -> str:
 class PlanProgress:
     """Shows how much of `total` (FLOPs, the unit that makes stages comparable) is done."""
 
-    def __init__(self, total: float, done: float = 0.0, line_every: float = 10.0):
-        self.total, self.done, self._line_every = total, done, line_every
-        self._began, self._began_at = time.monotonic(), done
+    def __init__(self, total: float, line_every: float = 10.0):
+        self.total, self.done, self._line_every = total, 0.0, line_every
+        self._began, self._began_at = time.monotonic(), 0.0
         self._last_line = time.monotonic()
         self._bar: Progress | None = None
         console = Console(stderr=True)
@@ -34,7 +34,7 @@ class PlanProgress:
                 TimeRemainingColumn(),
                 console=console,
             )
-            self._task = self._bar.add_task("", total=total, completed=int(done))
+            self._task = self._bar.add_task("", total=total)
             self._bar.start()
 
     def eta(self) -> float:
@@ -43,9 +43,10 @@ class PlanProgress:
         pace = (self.done - self._began_at) / passed if passed > 0 else 0.0
         return (self.total - self.done) / pace if pace > 0 else 0.0
 
-    def restart(self) -> None:
-        """Starts the pace afresh, so that compilation does not count."""
-        self._began, self._began_at = time.monotonic(), self.done
+    def restart(self, done: float) -> None:
+        """Starts the pace afresh at `done`, so that neither compilation nor an earlier process counts."""
+        self.done = done
+        self._began, self._began_at = time.monotonic(), done
 
     def update(self, done: float, text: str) -> None:
         """Moves to `done` with a one-line state."""

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ def complete(config: Config, dataset: Dataset) -> Config:
     precision = config.precision
     if precision == "auto":
         precision = "float32" if jax.default_backend() == "cpu" else "bf16"
+    if precision == "bf16_products" and platform.machine().lower() not in ("x86_64", "amd64"):
+        precision = "float32"  # XLA's other CPU back ends may not have the mixed product
     model = dataclasses.replace(
         config.model, vocab_rows=dataset.info["vocab_rows"], bf16_products=precision == "bf16_products"
     )
@@ -98,7 +101,7 @@ def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
         return
     shutil.copyfile(dataset.path / "tokenizer.json", workdir / "tokenizer.json")
     shutil.copyfile(dataset.path / "dataset.json", workdir / "dataset.json")
-    (workdir / "command.txt").write_text(" ".join(sys.argv) + "\n", encoding="utf-8")
+    (workdir / "command.txt").write_text(shlex.join([sys.executable, *sys.argv]) + "\n", encoding="utf-8")
     checkpoint.write_json(workdir / "environment.json", environment())
     checkpoint.write_json(workdir / "config.json", to_dict(config))  # last: with it the directory is claimed
 

@@ -26,7 +26,7 @@ from mdlm_jax.progress import PlanProgress, clock
 from mdlm_jax.run_directory import claim, complete
 from mdlm_jax.train_state import TrainState, build, forbidden_rows, init_params, make_loss, make_train_step
 
-NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": float("inf")}, "latest": {}}
+NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": None}, "latest": {}}
 
 
 class Stopped(UserError):
@@ -69,17 +69,13 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> list[str]
         f"Model       {kind}: {model.num_layers} layers x {model.d_model} x {model.num_heads} heads, "
         f"{model.seq_len} positions, {config.precision}",
         f"Parameters  {counts['true']:,} (formula 4lh^2 + 3lh*hf + 6lh + Vh: {counts['specification']:,}; "
-        f"{difference:+,} because no bias)",
+        f"{difference:+,}: norms without bias)",
     ]
     for stage in stages:
         d = stage.density
-        rates = (
-            "next token"
-            if model.causal
-            else "mask rate 0 to 1"
-            if d.is_bound
-            else f"mask rate {d.lo} to {d.hi}"
-        )
+        rates = "next token" if model.causal else "mask rate 0 to 1"
+        if not (model.causal or d.is_bound):
+            rates = f"mask rate {d.lo} to {d.hi}, and {d.full_range:.0%} over 0 to 1"
         lines.append(
             f"Stage {stage.index + 1}     {stage.config.name}: {stage.config.num_epochs} epochs, "
             f"{stage.data.num_steps:,} steps, {stage.data.tokens:,} tokens, {stage.flops:.2e} FLOPs, {rates}"
@@ -137,7 +133,14 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
     for line in describe(config, dataset, stages):
         print(line, flush=True)
     stop: list[int] = []
-    handlers = {s: signal.signal(s, lambda n, _: stop.append(n)) for s in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {int(s): signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop_soon(number: int, _: Any) -> None:
+        stop.append(number)
+        signal.signal(number, handlers[number])  # a second signal stops at once
+
+    for number in handlers:
+        signal.signal(number, stop_soon)
     progress = PlanProgress(sum(s.flops for s in stages))
     log = MetricLog(workdir, progress.say)
     try:
@@ -146,7 +149,7 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
         first, state, notes = _first_state(run)
         state, notes = _train_stage(run, stages[first], state, notes)
         for stage in stages[first + 1 :]:
-            state = _enter(run, stage, state, notes["latest"])
+            state = _enter(run, stage, state, notes)
             state, notes = _train_stage(run, stage, state, dict(NO_NOTES))
         progress.stop()
         return _report(run, state, notes["latest"])
@@ -174,12 +177,15 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     return 0, begin(params, params, run.optimizer(run.stages[0]), seed, run.stages[0]), dict(NO_NOTES)
 
 
-def _enter(run: _Run, stage: Stage, state: TrainState, before: dict[str, Any]) -> TrainState:
-    """The validated transition into `stage`, logged with the held-out figure before and after."""
-    if stage.config.init_from == "best":
-        previous = run.directory(run.stages[stage.index - 1])
-        best = checkpoint.read_meta(previous / str(checkpoint.steps(previous)[-1]))["best"]["step"]
-        state = checkpoint.restore(previous / str(best), state)
+def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) -> TrainState:
+    """The validated transition into `stage`, logged with the held-out figure before and after.
+
+    `state` and `notes` are those at the end of the stage before.
+    """
+    before = notes["latest"]
+    if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
+        before = notes["best"]
+        state = checkpoint.restore(run.directory(run.stages[stage.index - 1]) / str(before["step"]), state)
     state, checks = transition(state, run.optimizer(stage), run.config.seed, stage)
     after = run.validate(state.ema)
     run.progress.say(f"Transition to {stage.directory}: {', '.join(checks)}; held-out {_figure(after)}")
@@ -217,7 +223,8 @@ def _train_stage(
         tokens += int(batch["scored"].sum())
         if step == start + 1:
             jax.block_until_ready(state.step)  # compiled by now: the pace begins here
-            run.progress.restart()
+            run.progress.restart(flops_before + stage.flops * step / steps)
+            began, tokens = time.perf_counter(), 0
         stop = run.stop_signals[:1]  # looked at once: one that comes later waits for the next step
         save = step % config.checkpoint_every == 0 or step in evaluate_at or bool(stop)
         if not save and step % config.log_every:
@@ -232,12 +239,14 @@ def _train_stage(
         flops = flops_before + stage.flops * step / steps
         scalars |= {
             "learning_rate": float(rate(step - 1)),
-            "bits_per_byte": scalars["loss"] * _tokens_per_byte(run, stage) / math.log(2),
-            "tokens_per_second": tokens / (time.perf_counter() - began),
             "tokens": tokens_before + stage.data.tokens * step / steps,
             "flops": flops,
             "flops_over_critical": flops / critical,
         }
+        if tokens:
+            scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
+        if (stage.density.is_bound or config.model.causal) and not config.label_smoothing:
+            scalars["bits_per_byte"] = scalars["loss"] * _tokens_per_byte(run, stage) / math.log(2)
         run.log.write("train", stage.index, step, stage.steps_before + step, scalars)
         latest = notes["latest"]
         text = f"{stage.config.name} {step}/{steps}  loss {scalars['loss']:.3f}"
@@ -246,7 +255,7 @@ def _train_stage(
             latest = notes["latest"] = run.validate(state.ema)
             run.log.write("validation", stage.index, step, stage.steps_before + step, latest)
             run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {_figure(latest)}")
-            if latest["bits_per_byte"] < notes["best"]["bits_per_byte"]:
+            if notes["best"]["step"] < 0 or latest["bits_per_byte"] < notes["best"]["bits_per_byte"]:
                 notes["best"] = {"step": step, "bits_per_byte": latest["bits_per_byte"]}
         if save:  # always with a log line, so that a resumed run averages over the same steps
             checkpoint.save(run.directory(stage), step, state, notes, keep={notes["best"]["step"]})

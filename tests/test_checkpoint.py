@@ -1,13 +1,16 @@
 """Checkpoints: bit for bit, and no damage goes unnoticed."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import soak_count
+from conftest import REPO, soak_count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -232,3 +235,16 @@ def test_write_json_is_atomic(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         checkpoint.write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_a_checkpoint_of_a_device_that_is_not_here_restores(tmp_path):
+    """Saved on the second of two devices, restored where there is one: a GPU's run, read on a laptop."""
+    program = (
+        "import jax; from pathlib import Path; from mdlm_jax import checkpoint;"
+        "x = jax.device_put(jax.numpy.arange(6.0), jax.devices()[1]);"
+        f"checkpoint.save(Path({str(tmp_path)!r}), 3, {{'x': x}}, {{}}, keep=set())"
+    )
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([sys.executable, "-c", program], env=os.environ | flags, cwd=REPO, check=True)
+    restored = checkpoint.restore(tmp_path / "3", {"x": jax.ShapeDtypeStruct((6,), np.float32)})
+    assert np.array_equal(restored["x"], np.arange(6.0))

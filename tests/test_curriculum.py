@@ -114,7 +114,9 @@ def test_transition_carries_weights_and_resets_the_optimizer(trained, stages):
     assert bits(new.params) == bits(state.params) and bits(new.ema) == bits(state.ema)
     assert bits(new.opt_state) == bits(fresh)
     assert int(new.step) == 0 and not np.array_equal(new.key, state.key)
-    assert set(checks) == {"weights_equal", "ema_equal", "moments_zero", "step_zero", "data_non_empty"}
+    assert set(checks) == {
+        *("weights_equal", "ema_equal", "moments_zero", "schedule_fresh", "step_zero", "data_non_empty")
+    }
     assert all(value is True for value in checks.values())
 
 
@@ -132,13 +134,19 @@ def _nudge(tree):
     return jax.tree.unflatten(structure, leaves)
 
 
+def _count_one(opt_state):
+    """As if the schedule went on where the stage before ended."""
+    return jax.tree.map(lambda x: x + 1 if jnp.issubdtype(x.dtype, jnp.integer) else x, opt_state)
+
+
 @pytest.mark.parametrize(
     ("tamper", "check"),
     [
         (lambda new, old: new._replace(params=_nudge(new.params)), "weights_equal"),
         (lambda new, old: new._replace(ema=_nudge(new.ema)), "ema_equal"),
         (lambda new, old: new._replace(ema=new.params), "ema_equal"),
-        (lambda new, old: new._replace(opt_state=old.opt_state), "moments_zero"),
+        (lambda new, old: new._replace(opt_state=old.opt_state), "moments_zero, schedule_fresh"),
+        (lambda new, old: new._replace(opt_state=_count_one(new.opt_state)), "schedule_fresh"),
         (lambda new, old: new._replace(step=jnp.int32(1)), "step_zero"),
     ],
 )

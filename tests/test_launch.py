@@ -68,6 +68,22 @@ def test_help_names_every_field(flag, child_env):
     assert "--config.stages[0].mask_rate" in done.stdout and "global gradient norm is clipped" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--config.data.vocab_size=400"], "vocab_size: 512 -> 400"),
+        (["--book", "README.md"], "it holds book.txt"),
+    ],
+)
+def test_prepared_data_are_never_replaced(options, reason, child_env, dataset_dir, tmp_path):
+    before = {p: p.read_bytes() for p in dataset_dir.iterdir()}
+    done = launch(
+        child_env, "--config", SMOKE, "--workdir", tmp_path / "run", "--data", dataset_dir, *options
+    )
+    assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
+    assert {p: p.read_bytes() for p in dataset_dir.iterdir()} == before and not (tmp_path / "run").exists()
+
+
 def test_unwritable_workdir(child_env, book, dataset_dir):
     done = launch(
         child_env, "--config", SMOKE, "--workdir", "/proc/run", "--book", book, "--data", dataset_dir

@@ -1,6 +1,7 @@
 """Training survives kill -9, SIGTERM, SIGINT, a damaged checkpoint, a changed config, a diverging loss."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+import types
 
 import jax
 import numpy as np
@@ -17,9 +19,11 @@ from conftest import REPO, SMOKE, launch_command, once, soak_count
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import autoregressive, single_stage
-from mdlm_jax import checkpoint, metrics, train
+from mdlm_jax import checkpoint, curriculum, metrics, train
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
+from mdlm_jax.run_directory import read_config
+from mdlm_jax.train_state import init_params
 
 # (stage, step): killed as soon as metrics.jsonl has that step's line. Step 10 of stage 1 is when the
 # first checkpoint is being written; stage 2 has none yet at step 4; stage 3 goes on from 50 after its kill.
@@ -276,3 +280,28 @@ def test_one_stage_stopped_by_a_signal_and_damaged(
     assert train.train_and_evaluate(config, dataset, workdir) == whole
     assert f"checkpoint {newest} is damaged" in capsys.readouterr().err
     assert arrays(last_checkpoints(workdir)[-1]) == weights and timeless(written(workdir)) == lines
+
+
+@pytest.mark.parametrize("init_from", ["last", "best"])
+def test_a_stage_begins_with_the_last_or_the_best_weights(init_from, smoke_run):
+    """The figure logged before the transition is that of the weights that were carried."""
+    config, dataset = read_config(smoke_run), open_dataset(smoke_run / "data")
+    stages = curriculum.plan(config, dataset)
+    stages[1] = dataclasses.replace(
+        stages[1], config=dataclasses.replace(stages[1].config, init_from=init_from)
+    )
+    logged, directory = [], smoke_run / "checkpoints" / stages[0].directory
+    log = types.SimpleNamespace(write=lambda *a: logged.append(a[-1]))
+    silent = types.SimpleNamespace(say=lambda text: None)
+    result = {"kind": "exact", "bits_per_byte": 3.0}
+    run = train._Run(config, dataset, smoke_run, stages, lambda params: result, log, silent, [])
+    older, newest = checkpoint.steps(directory)[-2:]
+    params = init_params(config.model, 0)
+    like = curriculum.begin(params, params, run.optimizer(stages[0]), config.seed, stages[0])
+    last = checkpoint.restore(directory / str(newest), like)
+    notes = {"latest": {"bits_per_byte": 2.0}, "best": {"step": older, "bits_per_byte": 1.0}}
+    state = train._enter(run, stages[1], last, notes)
+    expected = last if init_from == "last" else checkpoint.restore(directory / str(older), like)
+    for got, want in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
+        assert np.array_equal(got, want)
+    assert logged[0]["bits_per_byte_before"] == (2.0 if init_from == "last" else 1.0)

@@ -1,0 +1,60 @@
+"""Unedited samples of a run, and three figures about them beside the book's own.
+
+    python benchmarks/samples.py --workdir R --book B [--seeds 0 1 2 3 4]
+
+Share of words that occur in the book, mean sentence length in words, and every run of 13 words that was
+copied. Words and sentences are data_prep's.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from data_prep.segment import sentences
+from data_prep.text import read_book, words
+from mdlm_jax.run_directory import load
+from mdlm_jax.sample import generate, printable
+
+COPY = 13
+
+
+def sentence_lengths(text: str) -> list[int]:
+    """Words of each sentence, paragraph by paragraph."""
+    paragraphs = [" ".join(p.split()) for p in text.split("\n\n")]
+    return [n for p in paragraphs for a, b in sentences(p) if (n := len(words(p[a:b])))]
+
+
+def main() -> None:
+    """Prints the samples, then the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--book", type=Path, required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    a = parser.parse_args()
+    run = load(a.workdir)
+    texts = [generate(run, "", None, seed, run.config.sampling)["text"] for seed in a.seeds]
+    for seed, text in zip(a.seeds, texts, strict=True):
+        print(f"--- seed {seed}\n{printable(text)}\n")
+    book = read_book(a.book).text
+    of_book = words(book)
+    known, runs = set(of_book), {tuple(of_book[i : i + COPY]) for i in range(len(of_book) - COPY + 1)}
+    found = [w for text in texts for w in words(text)]
+    lengths, of_sentences = [n for text in texts for n in sentence_lengths(text)], sentence_lengths(book)
+    copied = [
+        " ".join(w[i : i + COPY])
+        for w in map(words, texts)
+        for i in range(len(w) - COPY + 1)
+        if tuple(w[i : i + COPY]) in runs
+    ]
+    mean, book_mean = sum(lengths) / len(lengths), sum(of_sentences) / len(of_sentences)
+    print(f"words in the book: {sum(w in known for w in found) / len(found):.1%} of {len(found)}")
+    print(f"mean sentence: {mean:.1f} words, the book's {book_mean:.1f} ({mean / book_mean - 1:+.0%})")
+    print(f"copied runs of {COPY} words: {len(copied)}", *copied, sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
