@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help demo test soak lint types bench lock clean
+.PHONY: help install demo test soak lint types bench lock clean
 
 help:
+	@echo 'make install create $(VENV), nothing else (every target does it when needed)'
 	@echo 'make demo    train the tiny model on the built-in book, then sample from it (runs/demo)'
 	@echo 'make test    the tests, in under five minutes on two cores'
 	@echo 'make soak    the long tests at their full counts (CI runs a tenth)'
@@ -21,6 +22,8 @@ help:
 
 $(STAMP): .ci/venv pyproject.toml $(wildcard locks/*.txt)
 	PYTHON='$(PYTHON)' .ci/venv '$(VENV)'
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python launch.py --config configs/three_stage.py:tiny --workdir runs/demo

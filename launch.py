@@ -73,7 +73,7 @@ def run(book: Path | None, workdir: Path, data: Path) -> None:
 
     config = resolve(CONFIG.value)  # before anything is written, or slow to import
     book = book or min((Path(data_prep.__file__).parent / "books").glob("*.txt"))
-    if (workdir / "config.json").exists() and book.is_file():  # `prepare` says what is wrong with others
+    if workdir.is_dir() and book.is_file():  # `prepare` says what is wrong with others
         from mdlm_jax.run_directory import check_unchanged
 
         given = hashlib.sha256(book.read_bytes()).hexdigest() if BOOK.value or not DATA.value else None
@@ -120,6 +120,9 @@ def main(argv: list[str]) -> None:
         print("interrupted; the same command starts again", file=sys.stderr)
         sys.exit(130)
     except UserError as error:
+        if error.code in (130, 75):  # stopped as asked
+            print(error, file=sys.stderr)
+            sys.exit(error.code)
         fail(str(error), error.code)
     except OSError as error:
         fail(str(error))

@@ -1,6 +1,8 @@
 """A run directory: its config, its data, its weights; and the settings of the process that works on it."""
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -9,6 +11,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config, ConfigError, UserError, difference, resolve, to_dict
 from mdlm_jax.data import Dataset, open_dataset
 from mdlm_jax.train_state import build, forbidden_rows, init_params
+
+# What a directory may hold before config.json, the file that makes it a run's.
+CLAIMING = {"data", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
 
 
 class RunError(UserError):
@@ -73,16 +79,19 @@ def read_config(workdir: Path) -> Config:
 
 
 def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = None) -> None:
-    """Refuses to go on with another config or book in a directory that holds a run; raises RunError.
+    """Refuses a directory of other things, and another config or book where there is a run; raises RunError.
 
-    Meant to be called before anything is written, so that the run's own data survive a wrong command.
+    Meant to be called before anything is written, so that what is there survives a wrong command.
     """
     if not (workdir / "config.json").exists():
+        others = {p.name for p in workdir.iterdir()} - CLAIMING if workdir.is_dir() else set()
+        if others:
+            raise RunError(f"{workdir} holds other things ({min(others)}); use a new or empty --workdir")
         return
     dataset = open_dataset(workdir)
     changed = difference(to_dict(read_config(workdir)), to_dict(complete(config, dataset)))
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
-        changed.append(f"book: it was trained on {dataset.info['book']['name']}")
+        changed.append(f"the book is not (or no longer) the {dataset.info['book']['name']} it was trained on")
     if changed:
         raise RunError(f"{workdir} has another config; use a new --workdir or undo: {'; '.join(changed)}")
 
@@ -92,9 +101,9 @@ def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
 
     Raises RunError, with the fields that differ, when it holds a run of another config or another data set.
     """
+    check_unchanged(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     if (workdir / "config.json").exists():
-        check_unchanged(workdir, config)
         changed = difference(open_dataset(workdir).info, dataset.info)
         if changed:
             raise RunError(f"{workdir} was trained on other data; use a new --workdir ({changed[0]}, ...)")
@@ -104,6 +113,21 @@ def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
     (workdir / "command.txt").write_text(shlex.join([sys.executable, *sys.argv]) + "\n", encoding="utf-8")
     checkpoint.write_json(workdir / "environment.json", environment())
     checkpoint.write_json(workdir / "config.json", to_dict(config))  # last: with it the directory is claimed
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds `workdir` for this process; the operating system lets go when it ends, however it ends.
+
+    Raises RunError when another process trains there.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / "lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process is training in {workdir}; wait for it, or stop it") from None
+        yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,15 +151,16 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
         directory = workdir / "checkpoints" / f"{stage}_{config.stages[stage - 1].name}"
         for step in reversed(checkpoint.steps(directory)):
             path = directory / str(step)
-            if checkpoint.verify(path) is None:
-                manifest = (path / checkpoint.MANIFEST).read_bytes()
-                return Trained(
-                    config,
-                    dataset,
-                    build(config.model),
-                    checkpoint.restore(path, like, f".{weights}"),
-                    forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
-                    f"{directory.name}/{step}",
-                    hashlib.sha256(manifest).hexdigest()[:16],
-                )
+            if wrong := checkpoint.verify(path):
+                print(f"checkpoint {path} is damaged ({wrong}); taking an older one", file=sys.stderr)
+                continue
+            return Trained(
+                config,
+                dataset,
+                build(config.model),
+                checkpoint.restore(path, like, f".{weights}"),
+                forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
+                f"{directory.name}/{step}",
+                hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],
+            )
     raise RunError(f"{workdir} has no intact checkpoint yet")

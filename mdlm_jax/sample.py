@@ -86,11 +86,10 @@ def generate(
     tokenizer = load_tokenizer(run.dataset.path / "tokenizer.json")
     given, room = tokenizer.encode(prompt).ids, run.config.model.seq_len - 1
     length = room - len(given) if length is None else length
-    if length < 1 or len(given) + length > room:
-        raise SampleError(
-            f"the prompt has {len(given)} tokens and {length} are to be written, but the canvas holds {room} "
-            "and at least one must be written: shorten --prompt or change --length"
-        )
+    if len(given) >= room:
+        raise SampleError(f"--prompt has {len(given)} tokens; this model's canvas takes at most {room - 1}")
+    if not 1 <= length <= room - len(given):
+        raise SampleError(f"--length must lie in 1 to {room - len(given)} after this prompt, not {length}")
     special = run.dataset.special_ids
     used = 1 + len(given) + length
     canvas = min(-(-used // BUCKET) * BUCKET, run.config.model.seq_len)

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import math
+import os
 import signal
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from mdlm_jax.metrics import MetricLog
 from mdlm_jax.model import count_parameters
 from mdlm_jax.optimizer import make_optimizer, schedule
 from mdlm_jax.progress import PlanProgress, clock
-from mdlm_jax.run_directory import claim, complete
+from mdlm_jax.run_directory import claim, complete, locked
 from mdlm_jax.train_state import TrainState, build, forbidden_rows, init_params, make_loss, make_train_step
 
 NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": None}, "latest": {}}
@@ -128,6 +129,11 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
     directory holds another run.
     """
     config = complete(config, dataset)
+    with locked(workdir):
+        return _train_stages(config, dataset, workdir)
+
+
+def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
     claim(workdir, config, dataset)
     stages = plan(config, dataset)
     for line in describe(config, dataset, stages):
@@ -137,7 +143,8 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
 
     def stop_soon(number: int, _: Any) -> None:
         stop.append(number)
-        signal.signal(number, handlers[number])  # a second signal stops at once
+        os.write(2, b"\nstopping after this step; once more stops at once\n")  # print is not for handlers
+        signal.signal(number, handlers[number])
 
     for number in handlers:
         signal.signal(number, stop_soon)

@@ -160,3 +160,18 @@ def test_load_passes_over_damage(copy):
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(RunError, match="has no intact checkpoint yet"):
         run_directory.load(copy)
+
+
+def test_two_processes_cannot_train_in_one_directory(tmp_path):
+    refused = pytest.raises(RunError, match="another process is training in")
+    with run_directory.locked(tmp_path), refused, run_directory.locked(tmp_path):
+        pass
+    with run_directory.locked(tmp_path):  # let go
+        pass
+
+
+def test_a_directory_of_other_things_is_refused(tmp_path, smoke_run):
+    (tmp_path / "notes.md").write_text("mine")
+    with pytest.raises(RunError, match=r"holds other things \(notes.md\)"):
+        run_directory.check_unchanged(tmp_path, run_directory.read_config(smoke_run))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.md"]
