@@ -7,6 +7,7 @@ copied. Words and sentences are data_prep's.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -34,9 +35,13 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--book", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--temperature", type=float, help="default: the run's own")
+    parser.add_argument("--top_p", type=float, help="default: the run's own")
     a = parser.parse_args()
     run = load(a.workdir)
-    texts = [generate(run, "", None, seed, run.config.sampling)["text"] for seed in a.seeds]
+    given = {k: v for k in ("temperature", "top_p") if (v := getattr(a, k)) is not None}
+    settings = dataclasses.replace(run.config.sampling, **given)
+    texts = [generate(run, "", None, seed, settings)["text"] for seed in a.seeds]
     for seed, text in zip(a.seeds, texts, strict=True):
         print(f"--- seed {seed}\n{printable(text)}\n")
     book = read_book(a.book).text

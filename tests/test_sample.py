@@ -112,10 +112,10 @@ def command(monkeypatch, capsys, *options) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--length", "0"], "at least one must be written"),
-        (["--length", "-3"], "at least one must be written"),
-        (["--length", "64"], "shorten --prompt or change --length"),
-        (["--prompt", "bushel " * 80], "shorten --prompt or change --length"),
+        (["--length", "0"], "--length must lie in 1 to 63"),
+        (["--length", "-3"], "--length must lie in 1 to 63"),
+        (["--length", "64"], "--length must lie in 1 to 63"),
+        (["--prompt", "bushel " * 80], "takes at most 62"),
         (["--temperature", "0"], "--temperature must be above 0"),
         (["--temperature", "nan"], "--temperature must be"),
         (["--temperature", "inf"], "--temperature must be"),
