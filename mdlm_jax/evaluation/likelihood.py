@@ -34,6 +34,11 @@ def figures(nats: float, standard_error: float, tokens: int, num_bytes: int, wor
     }
 
 
+def _padded(windows: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
+    """Windows [W, L] with empty ones (nothing scored) added up to a multiple."""
+    return {k: np.pad(v, ((0, -len(v) % multiple), (0, 0))) for k, v in windows.items()}
+
+
 def make_bound(
     config: Config,
     graphdef: nnx.GraphDef,
@@ -73,9 +78,7 @@ def make_bound(
         return nats.reshape(group, strata)
 
     def bound(params: Any) -> tuple[np.ndarray, np.ndarray]:
-        padded = {
-            k: np.concatenate([v, np.zeros((-number % group, length), v.dtype)]) for k, v in windows.items()
-        }
+        padded = _padded(windows, group)
         calls = [
             nats_of(
                 params,
@@ -98,8 +101,7 @@ def make_exact(
     config: Config, graphdef: nnx.GraphDef, forbidden: np.ndarray, windows: dict[str, np.ndarray]
 ) -> Callable[[Any], np.ndarray]:
     """exact(params) -> nats [W] of each window under the autoregressive twin."""
-    number, length = windows["tokens"].shape
-    rows = 32
+    number, rows = len(windows["tokens"]), 32
 
     @jax.jit
     def nats_of(params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array) -> jax.Array:
@@ -107,9 +109,7 @@ def make_exact(
         return diffusion.autoregressive_nats(denoise_fn, tokens, scored).sum(1)
 
     def exact(params: Any) -> np.ndarray:
-        padded = {
-            k: np.concatenate([v, np.zeros((-number % rows, length), v.dtype)]) for k, v in windows.items()
-        }
+        padded = _padded(windows, rows)
         calls = [
             nats_of(
                 params,
