@@ -1,7 +1,9 @@
-"""The autoregressive twin: the same network, code, data and stages with a causal mask and next-token
-prediction.
+"""The autoregressive twin: the same network, code, data and stages with a causal mask and next-token prediction.
 
-python launch.py --config configs/autoregressive.py:tiny --workdir runs/twin
+    python launch.py --config configs/autoregressive.py:tiny --workdir runs/twin
+
+It learns from every token of every row, and so has learnt a book by heart after a third of the epochs: at equal
+epochs its held-out figure is far behind its best. Hence a third of the epochs, and dropout; not tuned beyond that.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +12,9 @@ from configs import three_stage
 
 
 def get_config(preset: str = "base") -> ConfigDict:
-    """three_stage.py with model.causal."""
+    """three_stage.py with model.causal, dropout 0.2 and a third of the epochs."""
     config = three_stage.get_config(preset)
-    config.model.causal = True
+    config.model.update(causal=True, dropout=0.2)
+    for stage in config.stages:
+        stage.num_epochs = -(-stage.num_epochs // 3)
     return config
