@@ -1,9 +1,10 @@
-"""The autoregressive twin: the same network, code, data and stages with a causal mask and next-token prediction.
+"""The autoregressive twin: the same network, code, data and stages, causal, with next-token prediction.
 
     python launch.py --config configs/autoregressive.py:tiny --workdir runs/twin
 
-It learns from every token of every row, and so has learnt a book by heart after a third of the epochs: at equal
-epochs its held-out figure is far behind its best. Hence a third of the epochs, and dropout; not tuned beyond that.
+It learns from every token of every row, and so has a book by heart after a third of the epochs: at equal
+epochs its held-out figure would be far behind its best. Hence a third of the epochs, and dropout; not tuned
+beyond that.
 """
 
 from ml_collections import ConfigDict
