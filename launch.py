@@ -12,10 +12,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 ROOT = Path(__file__).resolve().parent
+PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder")  # what config.data sets of a preparation
 CONFIG = config_flags.DEFINE_config_file("config", None, "plan of the run, file.py or file.py:preset")
 BOOK = flags.DEFINE_string("book", None, "text file to train on (default: the built-in book)")
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; the same command resumes it")
-PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder")  # what config.data sets of a preparation
 DATA = flags.DEFINE_string("data", None, "directory of prepared shards (default: <workdir>/data)")
 
 
