@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -18,18 +19,25 @@ SPECIALS = ("[PAD]", "[MASK]", "[SEP]", "[EOS]")
 
 
 @pytest.fixture(scope="module")
-def run(smoke_run):
-    return run_directory.load(smoke_run)
+def workdir(smoke_run, tmp_path_factory):
+    """A copy of the run: the command writes into it, and other workers of pytest-xdist read the original."""
+    ignore = shutil.ignore_patterns("data", "events*")
+    return shutil.copytree(smoke_run, tmp_path_factory.mktemp("sample") / "run", ignore=ignore)
 
 
-def test_command_end_to_end(smoke_run, run, child_env):
+@pytest.fixture(scope="module")
+def run(workdir):
+    return run_directory.load(workdir)
+
+
+def test_command_end_to_end(workdir, run, child_env):
     prompt = "The bushel [MASK] was"
-    command = [sys.executable, "-m", "mdlm_jax.sample", "--workdir", str(smoke_run), "--prompt", prompt]
+    command = [sys.executable, "-m", "mdlm_jax.sample", "--workdir", str(workdir), "--prompt", prompt]
     command += ["--length", "20", "--steps", "5", "--seed", "7", "--num_samples", "2"]
     done = subprocess.run(command, cwd=REPO, env=child_env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and done.stdout.count("--- seed") == 2
-    found = {json.loads(p.read_text())["seed"]: p for p in (smoke_run / "samples").glob("*.json")}
+    found = {json.loads(p.read_text())["seed"]: p for p in (workdir / "samples").glob("*.json")}
     assert set(found) == {7, 8}
     for seed, path in found.items():
         saved = json.loads(path.read_text(encoding="utf-8"))
@@ -129,11 +137,11 @@ def command(monkeypatch, capsys, *options) -> tuple[int, str]:
         (["--prompt", "caf\udce9"], "--prompt"),
     ],
 )
-def test_bad_options_are_one_line(smoke_run, monkeypatch, capsys, options, reason):
-    before = set((smoke_run / "samples").glob("*"))
-    code, error = command(monkeypatch, capsys, "--workdir", smoke_run, *options)
+def test_bad_options_are_one_line(workdir, monkeypatch, capsys, options, reason):
+    before = set((workdir / "samples").glob("*"))
+    code, error = command(monkeypatch, capsys, "--workdir", workdir, *options)
     assert code == 2 and error.startswith("error: ") and reason in error and error.count("\n") == 1
-    assert set((smoke_run / "samples").glob("*")) == before
+    assert set((workdir / "samples").glob("*")) == before
 
 
 @pytest.mark.parametrize(
