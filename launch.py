@@ -1,140 +1,273 @@
-"""Train on a book: prepare it if needed, then run every stage of the config.
+"""Train on a book: prepare it if needed, then run every stage of the plan; the same command resumes.
 
-python launch.py --config configs/three_stage.py:tiny --book my_book.txt --workdir runs/mine
+python launch.py --config configs/three_stage.py:tiny --book my_book.txt
+python launch.py --recommend --book my_book.txt          which plan suits this book and this machine?
+python launch.py --init_from runs/first --book next.txt  a second book, from the weights of a trained run
 """
 
 import hashlib
+import json
+import os
+import re
+import shlex
+import signal
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from data_prep.config import PrepConfig, PrepError
+from mdlm_jax import cli
+from mdlm_jax.configuration import Config, ConfigError, UserError, nearest, resolve
 
 ROOT = Path(__file__).resolve().parent
+BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"
 PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder")  # what config.data sets of a preparation
-CONFIG = config_flags.DEFINE_config_file("config", None, "plan of the run, file.py or file.py:preset")
-BOOK = flags.DEFINE_string("book", None, "text file to train on (default: the built-in book)")
-WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; the same command resumes it")
-DATA = flags.DEFINE_string("data", None, "directory of prepared shards (default: <workdir>/data)")
+SIZES = ("tiny", "small", "base")  # of configs/three_stage.py, for --recommend
+FLAGS = {
+    "config": "plan: file.py or file.py:preset (default: that of --workdir's or --init_from's run)",
+    "config_overrides": "file.py with a line overrides = {...}; --config.NAME=VALUE comes after it",
+    "book": "text file to train on (default: the built-in novel)",
+    "workdir": "directory of the run (default: runs/<book>-<config>-<preset>)",
+    "data": "directory of prepared shards (default: <workdir>/data)",
+    "init_from": "run whose weights and tokenizer this one starts from",
+}
+SWITCHES = {
+    "print_config": "print every field of the plan as a flag, and stop",
+    "recommend": "suggest a plan for --book and this machine, and stop",
+    "help": "print this, and stop",
+}
 
 
-def fail(message: str, code: int = 2) -> NoReturn:
-    """One line on stderr, and the exit code."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
+def parse(argv: list[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """absl's flags, and the (field, text) pairs of --config.FIELD=TEXT. Raises UsageError."""
+    from absl import flags
 
-
-def help_text() -> str:
-    """Every flag and every field of the config with its type and meaning."""
-    from mdlm_jax.configuration import describe_fields
-
-    lines = [__doc__ or "", "Flags:"]
-    lines += [f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in (CONFIG, BOOK, WORKDIR, DATA)]
-    lines += ["", "Fields of the config, each overridable (defaults are the config file's):"]
-    return "\n".join(lines + [f"  --config.{line}" for line in describe_fields()])
-
-
-def parse(argv: list[str]) -> list[str]:
-    """absl's flags; whatever is wrong with them, or with the config file, is one line and exit code 2."""
-    if {"--help", "-h", "-help", "--helpfull"} & set(argv):
-        print(help_text())
-        sys.exit(0)
+    values = flags.FlagValues()
+    for name, doc in FLAGS.items():
+        flags.DEFINE_string(name, None, doc, flag_values=values)
+    for name, doc in SWITCHES.items():
+        short = "h" if name == "help" else None
+        flags.DEFINE_bool(name, False, doc, short_name=short, flag_values=values)
+    rest, overrides, words = [], [], iter(argv)
+    for word in words:
+        field = re.fullmatch(r"--?config([.\[].*?)(?:=(.*))?", word, re.DOTALL)
+        if not field:
+            rest.append(word)
+            continue
+        text = next(words, "--") if field[2] is None else field[2]
+        if field[2] is None and text.startswith("--"):
+            raise cli.UsageError(f"{word} needs a value: {word}=...")
+        overrides.append((field[1].removeprefix("."), text))
     try:
-        return flags.FLAGS(argv)
-    except Exception as error:  # a config file is a program: it can raise anything
-        told = error
-        while isinstance(told.args[0] if told.args else None, Exception):
-            told = told.args[0]  # an error in an error
-        text = str(told.args[0]) if isinstance(told, LookupError | AttributeError) else str(told)
-        if "Traceback" in text:  # of a config file: its last line says it
-            text = text.strip().splitlines()[-1]
-        fail(f"--config: no such field: {text}" if isinstance(told, LookupError | AttributeError) else text)
+        left = values(["launch.py", *rest])[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = nearest(error.flagname, [*FLAGS, *SWITCHES]).replace("mean ", "mean --")
+        raise cli.UsageError(f"unknown flag --{error.flagname}{near} (--help lists them)") from None
+    except flags.Error as error:
+        raise cli.UsageError(str(error)) from None
+    if left:
+        raise cli.UsageError(f"unexpected argument {left[0]!r}; options start with --")
+    return {name: values[name].value for name in (*FLAGS, *SWITCHES)}, overrides
 
 
-def check_prepared(data: Path, config: Any, book: Path | None) -> None:
-    """Refuses a prepared directory whose book, settings or shards are not those asked for (DataError)."""
+def configure(flags: dict[str, Any], overrides: list[tuple[str, str]]) -> Config:
+    """The plan: file, then overrides file, then command line. Raises ConfigError or UsageError."""
+    from mdlm_jax import config_file
+
+    trained = [Path(flags[name]) for name in ("workdir", "init_from") if flags[name]]
+    saved = next((path for run in trained if (path := run / "config.json").is_file()), None)
+    if flags["config"]:
+        values = config_file.load(flags["config"])
+    elif saved:
+        try:
+            values = json.loads(saved.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"cannot read {saved}: {error}") from None
+    else:
+        raise cli.UsageError(
+            "--config is needed, for example --config configs/three_stage.py:tiny; "
+            "python launch.py --recommend suggests one, --help lists everything"
+        )
+    if flags["config_overrides"]:
+        for name, value in config_file.load_overrides(Path(flags["config_overrides"])).items():
+            config_file.override(values, name, value)
+    if flags["init_from"] is not None:
+        values["init_from"] = flags["init_from"]
+    for name, text in overrides:
+        config_file.override(values, name, text)
+    return resolve(values)
+
+
+def help_text(config: Config, plan: str) -> str:
+    """Every flag; every field with its value under `plan`."""
+    from mdlm_jax.config_file import help_lines
+
+    lines = [__doc__ or "", "Flags:", *(f"  --{name:17} {doc}" for name, doc in (FLAGS | SWITCHES).items())]
+    lines += ["", f"Fields, with their values in {plan}, types and meanings (numbers: 1000, 1e3, 10k):"]
+    return "\n".join(lines + help_lines(config))
+
+
+def say(text: str) -> None:
+    """A line of progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def start_jax() -> None:
+    """The slow imports. A Ctrl-C meanwhile ends the process at once: some library would swallow it."""
+
+    def leave(*_: Any) -> None:
+        os.write(2, b"\ninterrupted; nothing is lost, the same command starts again\n")
+        os._exit(130)
+
+    say("starting JAX ...")
+    before = signal.signal(signal.SIGINT, leave)
+    import mdlm_jax.train  # noqa: F401
+    from mdlm_jax.run_directory import cache_compilations
+
+    signal.signal(signal.SIGINT, before)
+    cache_compilations(ROOT / ".jax_cache")
+
+
+def sha256(path: Path) -> str | None:
+    """Of a file; None where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def prepare(config: Config, book: Path, data: Path, tokenizer: Path | None) -> None:
+    """Makes `data` from the book, unless it is up to date. Raises PrepError or DataError."""
+    import data_prep
+    from mdlm_jax.data import check_length
+
+    wanted = PrepConfig(**{name: getattr(config.data, name) for name in PREPARED})
+    accept = lambda info: check_length(info, config.model)  # noqa: E731
+    info = data_prep.prepare(book, data, wanted, say, tokenizer=tokenizer, accept=accept)
+    for step in info["curriculum"]["relaxations"]:
+        stage = f"{step['stage']} ({step['split']})"
+        say(f"few examples for {stage}: harder ones taken, {step['examples']} now")
+
+
+def check_prepared(config: Config, book: Path | None, data: Path, tokenizer: Path | None) -> None:
+    """Refuses prepared data whose book, settings or shards are not those asked for (DataError)."""
     from mdlm_jax.data import DataError, open_dataset
 
     dataset = open_dataset(data)
     made = dataset.info["config"]
     wrong = [f"data.{f}: {made[f]} -> {v}" for f in PREPARED if (v := getattr(config.data, f)) != made[f]]
-    if book and hashlib.sha256(book.read_bytes()).hexdigest() != dataset.info["book"]["sha256"]:
+    if book and sha256(book) != dataset.info["book"]["sha256"]:
         wrong.append(f"it holds {dataset.info['book']['name']}")
+    if tokenizer and sha256(tokenizer) != dataset.info["tokenizer"]["sha256"]:
+        wrong.append(f"its tokenizer is not {tokenizer}")
     if wrong:
         raise DataError(f"{data} was prepared otherwise ({'; '.join(wrong)}); use another --data")
     dataset.verify()
 
 
-def run(book: Path | None, workdir: Path, data: Path) -> None:
-    """Flags to calls, nothing more."""
-    import data_prep
-    from mdlm_jax.configuration import resolve
+def recommend(flags: dict[str, Any], book: Path) -> None:
+    """Prepares the book in a scratch directory and prints what each size would cost here."""
+    from mdlm_jax import config_file
 
-    config = resolve(CONFIG.value)  # before anything is written, or slow to import
-    book = book or min((Path(data_prep.__file__).parent / "books").glob("*.txt"))
-    if workdir.is_dir() and book.is_file():  # `prepare` says what is wrong with others
-        from mdlm_jax.run_directory import check_unchanged
+    with tempfile.TemporaryDirectory() as scratch:
+        plans = {}
+        for size in SIZES:
+            name = f"configs/three_stage.py:{size}"
+            config = resolve(config_file.load(str(ROOT / name)))
+            prepare(config, book, data := Path(scratch) / str(config.data.vocab_size), None)
+            plans[name] = config, data
+        start_jax()
+        from mdlm_jax.estimate import recommend as lines
 
-        given = hashlib.sha256(book.read_bytes()).hexdigest() if BOOK.value or not DATA.value else None
-        check_unchanged(workdir, config, given)
-    d = config.data
-    if DATA.value and (data / "dataset.json").exists():  # somebody prepared it: it is used, never replaced
-        check_prepared(data, config, book if BOOK.value else None)
-    else:
-        wanted = {f: getattr(d, f) for f in PREPARED}
-        data_prep.prepare(book, data, data_prep.PrepConfig(**wanted))
+        from mdlm_jax.curriculum import plan
+        from mdlm_jax.data import open_dataset
+        from mdlm_jax.run_directory import complete
 
-    from mdlm_jax.data import open_dataset
-    from mdlm_jax.run_directory import cache_compilations
-    from mdlm_jax.train import train_and_evaluate
+        made = {}
+        for name, (config, data) in plans.items():
+            dataset = open_dataset(data)
+            config = complete(config, dataset)
+            made[name] = config, plan(config, dataset), dataset
+        print("\n".join(lines(made, flags["book"])))
 
-    cache_compilations(ROOT / ".jax_cache")
-    report = train_and_evaluate(config, open_dataset(data), workdir)
+
+def figures(report: dict[str, Any]) -> list[str]:
+    """The held-out figures, for a person."""
+    lines = []
     for split in ("validation", "test"):
-        result = report[split]
+        result, ngram = report[split], report["ngram_5_bits_per_byte"][split]
         kind = "exactly" if result["kind"] == "exact" else f"at most (+- {result['bits_per_byte_se']:.3f})"
-        print(
-            f"{split}: {result['bits_per_byte']:.3f} bits per byte {kind}; "
-            f"byte 5-gram {report['ngram_5_bits_per_byte'][split]:.3f}; "
+        lines.append(
+            f"{split}: {result['bits_per_byte']:.3f} bits per byte {kind}; byte 5-gram {ngram:.3f}; "
             f"perplexity per token {result['token_perplexity']:.1f}, per word {result['word_perplexity']:.0f}"
         )
-    print(f"The run is in {workdir}, its figures in {workdir / 'report' / 'report.json'}.")
+    return [*lines, "(bits per byte of chapters it never saw: lower is better)"]
+
+
+def launch(argv: list[str]) -> None:
+    """Flags to calls, nothing more. Raises UserError, OSError or KeyboardInterrupt."""
+    flags, overrides = parse(argv)
+    if flags["help"]:
+        plan = flags["config"] or "configs/three_stage.py"
+        print(help_text(configure(flags | {"config": flags["config"] or str(ROOT / plan)}, overrides), plan))
+        return
+    given = Path(flags["book"]) if flags["book"] else None
+    book = given or BUILT_IN
+    if flags["recommend"]:
+        return recommend(flags, book)
+    config = configure(flags, overrides)
+    if flags["print_config"]:
+        from mdlm_jax.config_file import as_flags
+
+        print("\n".join(as_flags(config)))
+        return
+    plan, _, preset = (flags["config"] or config.init_from).partition(":")
+    name = "-".join(filter(None, (book.stem, Path(plan).stem, preset)))
+    workdir = Path(flags["workdir"] or f"runs/{name}")
+    data, resuming = Path(flags["data"] or workdir / "data"), (workdir / "config.json").exists()
+    source = workdir if resuming else Path(config.init_from)  # a resume does not need the first run any more
+    tokenizer = source / "tokenizer.json" if config.init_from else None
+    if workdir.exists() or config.init_from:
+        start_jax()
+        from mdlm_jax.run_directory import check_start, check_unchanged
+
+        check_unchanged(workdir, config, sha256(given) if given else None)
+        if (workdir / "report" / "report.json").exists():
+            say(f"{workdir} is finished; another --workdir trains anew")
+            return show(workdir, config)
+        if config.init_from and not resuming:
+            check_start(config)
+    # Prepared data that cannot be made again from what was given are used as they are, never replaced.
+    if (flags["data"] or (resuming and not given)) and (data / "dataset.json").exists():
+        check_prepared(config, given, data, tokenizer)
+    else:
+        prepare(config, book, data, tokenizer)
+    start_jax()
+    from mdlm_jax.data import open_dataset
+    from mdlm_jax.train import train_and_evaluate
+
+    train_and_evaluate(config, open_dataset(data), workdir)
+    show(workdir, config)
+
+
+def show(workdir: Path, config: Config) -> None:
+    """The figures of a finished run, and what to do with it."""
+    report = workdir / "report" / "report.json"
+    print("\n".join(figures(json.loads(report.read_text(encoding="utf-8")))))
+    print(f"The run is in {workdir}, its figures in {report}.")
     if not config.model.causal:
-        print(f"Let it write: python -m mdlm_jax.sample --workdir {workdir}")
+        print(f"Let it write: python -m mdlm_jax.sample --workdir {shlex.quote(str(workdir))}")
 
 
-def main(argv: list[str]) -> None:
-    """Runs, and turns every error a person can mend into one line and an exit code."""
-    logging.set_verbosity(logging.WARNING)  # orbax logs a page for every save
-    if len(argv) > 1:
-        fail(f"unexpected argument {argv[1]!r}; options start with --")
-    if CONFIG.value is None or WORKDIR.value is None:
-        fail("--config and --workdir are needed: --config configs/three_stage.py:tiny --workdir runs/first")
-    workdir = Path(WORKDIR.value)
-    from mdlm_jax.configuration import UserError
-
+def command() -> None:
+    """launch(), with the errors of other packages turned into ours."""
     try:
-        run(Path(BOOK.value) if BOOK.value else None, workdir, Path(DATA.value or workdir / "data"))
-    except KeyboardInterrupt:
-        print("interrupted; the same command starts again", file=sys.stderr)
-        sys.exit(130)
-    except UserError as error:
-        if error.code in (130, 75):  # stopped as asked
-            print(error, file=sys.stderr)
-            sys.exit(error.code)
-        fail(str(error), error.code)
-    except OSError as error:
-        fail(str(error))
+        launch(sys.argv[1:])
+    except PrepError as error:  # data_prep shares no code with mdlm_jax
+        raise UserError(str(error)) from None
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        fail("out of device memory: lower --config.micro_batch, in a new --workdir")
-    except ValueError as error:
-        if type(error).__name__ != "PrepError":  # data_prep shares no code with mdlm_jax
-            raise
-        fail(str(error))
+        raise UserError("out of device memory: lower --config.micro_batch, in a new --workdir") from None
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    sys.exit(cli.run(command, "nothing is lost, the same command starts again"))

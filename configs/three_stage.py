@@ -10,6 +10,8 @@ Any field can be overridden: --config.optimizer.learning_rate=1e-3 --config.stag
 
 from ml_collections import ConfigDict
 
+from mdlm_jax.configuration import ConfigError, nearest
+
 PRESETS = ("base", "small", "tiny", "smoke")
 
 
@@ -17,6 +19,7 @@ def get_config(preset: str = "base") -> ConfigDict:
     """`base` is the specification: 12 x 768 x 12, 512 tokens, batch 32, 75 / 150 / 300 epochs."""
     config = ConfigDict()
     config.seed = 0
+    config.init_from = ""  # a run to start from, with its tokenizer
     config.precision = "auto"  # bf16 on an accelerator, float32 on a CPU
     config.batch_size = 32
     config.micro_batch = 32
@@ -67,7 +70,8 @@ def get_config(preset: str = "base") -> ConfigDict:
         for stage, epochs in zip(config.stages, (4, 2, 12), strict=True):
             stage.num_epochs = epochs
     elif preset != "base":
-        raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
+        there = ", ".join(PRESETS)
+        raise ConfigError(f"--config: no preset {preset}{nearest(preset, PRESETS)}; there are {there}")
     return config
 
 

@@ -14,7 +14,7 @@ from data_prep.config import SPLITS, STAGES, PrepConfig, PrepError
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise PrepError(f"{message}; see --help")
+        raise PrepError(f"{message} (--help lists the options)")
 
 
 def summary(dataset: dict[str, Any]) -> str:
@@ -46,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="the data directory to write")
     for field in fields(PrepConfig):
         kind = type(field.default)
+        doc = f"{field.metadata['doc']} (default {field.default})"
         parser.add_argument(
-            f"--{field.name}", type=kind, default=field.default, help=f"default {field.default}"
+            f"--{field.name}", type=kind, default=field.default, metavar=kind.__name__, help=doc
         )
     try:
         options = vars(parser.parse_args(argv))

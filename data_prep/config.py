@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 SCHEMA_VERSION = 1  # the contract with the reader of a data directory
-PREPARATION_VERSION = 1  # raise it whenever the same book and settings give other bytes
+PREPARATION_VERSION = 2  # raise it whenever the same book and settings give other bytes
 
 STAGES = ("foundational", "structural", "refinement")
 SPLITS = ("train", "validation", "test")
@@ -16,6 +16,11 @@ EMBEDDERS = ("lsa", "npy:<path>")
 
 class PrepError(ValueError):
     """A book, setting or directory that cannot be used; the message is one line: what, where, how to mend."""
+
+
+def _setting(default: Any, doc: str) -> Any:
+    """A dataclass field with its line of meaning."""
+    return field(default=default, metadata={"doc": doc})
 
 
 @dataclass(frozen=True)
@@ -28,28 +33,28 @@ class PrepConfig:
         PrepError: a value of the wrong type or out of range.
     """
 
-    vocab_size: int = 25_000  # upper bound; BPE stops earlier when pairs get rarer than min_frequency
-    min_frequency: int = 5  # least count of a pair in the training split to become a token
-    embedder: str = "lsa"  # "lsa", or "npy:<path>" with one row per sentence of the book
-    split_seed: int = 0  # draws the held-out chapters
-    held_out_fraction: float = 0.1  # share of the bytes for validation, and again for test
-    min_sentence_words: int = 4  # shorter sentences teach nothing and look central
-    foundational_max_difficulty: float = 40.0  # percentile: short, common words, few clauses
-    foundational_min_centrality: float = 50.0  # percentile: near the middle of a theme
-    structural_min_difficulty: float = 15.0  # percentile of an evidence-claim pair
-    structural_max_difficulty: float = 90.0  # percentile; of tier 3, tiers 1 and 2 being few
-    structural_fraction: float = 0.25  # pairs wanted per training sentence; cohesion fills up to it
-    min_train_examples: int = 64  # thresholds relax until a stage has this many
+    vocab_size: int = _setting(25_000, "upper bound; BPE stops when pairs get rarer than min_frequency")
+    min_frequency: int = _setting(5, "least count of a pair in the training split to become a token")
+    embedder: str = _setting("lsa", "lsa, or npy:<path> with one row per sentence of the book")
+    split_seed: int = _setting(0, "draws the held-out chapters")
+    held_out_fraction: float = _setting(0.1, "share of the bytes for validation, and again for test")
+    min_sentence_words: int = _setting(4, "shorter sentences teach nothing and look central")
+    foundational_max_difficulty: float = _setting(40.0, "percentile: short, common words, few clauses")
+    foundational_min_centrality: float = _setting(50.0, "percentile: near the middle of a theme")
+    structural_min_difficulty: float = _setting(15.0, "percentile of an evidence-claim pair")
+    structural_max_difficulty: float = _setting(90.0, "percentile; of tier 3, tiers 1 and 2 being few")
+    structural_fraction: float = _setting(0.25, "pairs wanted per training sentence; cohesion fills up to it")
+    min_train_examples: int = _setting(64, "thresholds relax until a stage has this many")
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value, kind = getattr(self, field.name), type(field.default)
+        for f in fields(self):
+            value, kind = getattr(self, f.name), type(f.default)
             if kind is float and type(value) is int:
-                object.__setattr__(self, field.name, float(value))
+                object.__setattr__(self, f.name, float(value))
             elif type(value) is not kind:
-                raise PrepError(f"{field.name} must be {_KIND[kind]}, not {value!r}")
-            if kind is float and not math.isfinite(getattr(self, field.name)):
-                raise PrepError(f"{field.name} must be a finite number, not {value!r}")
+                raise PrepError(f"{f.name} must be {_KIND[kind]}, not {value!r}")
+            if kind is float and not math.isfinite(getattr(self, f.name)):
+                raise PrepError(f"{f.name} must be a finite number, not {value!r}")
         _check(self.vocab_size >= 260, "vocab_size", "at least 260 (4 special tokens and 256 bytes)")
         _check(self.vocab_size < 2**31, "vocab_size", "below 2147483648")
         _check(self.min_frequency >= 1, "min_frequency", "at least 1")

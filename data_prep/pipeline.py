@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from data_prep.importance import TokenImportance
 from data_prep.pairs import Pair, find_pairs
 from data_prep.segment import Chapter, Sentence
 from data_prep.text import Book, read_book, words
-from data_prep.tokenizer import SPECIALS, encode, train_tokenizer
+from data_prep.tokenizer import SPECIALS, encode, keep_tokenizer, train_tokenizer
 from data_prep.writer import (
     DATASET,
     TOKENIZER,
@@ -36,7 +37,13 @@ LIBRARIES = ("array-record", "msgpack", "numpy", "scipy", "tokenizers")
 
 
 def prepare(
-    book: Path, out: Path, config: PrepConfig, progress: Callable[[str], None] = lambda line: None
+    book: Path,
+    out: Path,
+    config: PrepConfig,
+    progress: Callable[[str], None] = lambda line: None,
+    *,
+    tokenizer: Path | None = None,
+    accept: Callable[[dict[str, Any]], None] = lambda dataset: None,
 ) -> dict[str, Any]:
     """Write the data directory ``out`` for ``book`` and return its dataset.json.
 
@@ -48,6 +55,8 @@ def prepare(
         out: the directory to make; an older data directory there is replaced.
         config: settings.
         progress: called with one line per step.
+        tokenizer: a tokenizer.json to keep instead of training one, for a model that knows it already.
+        accept: called with what will be dataset.json; if it raises, nothing is written.
 
     Raises:
         PrepError: the book, the settings or the place cannot be used.
@@ -57,14 +66,20 @@ def prepare(
     vectors_file = (
         embed.NpyEmbedder(Path(config.embedder[4:])).fingerprint if config.embedder != "lsa" else None
     )
-    if dataset := finished(out, source.sha256, config, vectors_file):
+    kept = None if tokenizer is None else keep_tokenizer(tokenizer)
+    if dataset := finished(out, source.sha256, config, vectors_file, tokenizer):
+        accept(dataset)
         progress(f"{out} is up to date")
         return dataset
     progress(
         f"read {source.name}: {source.encoding}, {source.boilerplate_lines} lines of boilerplate removed"
     )
     with replaced_directory(out) as scratch:
-        dataset = _prepare(source, scratch, config, progress)
+        dataset = _prepare(source, scratch, config, kept, progress)
+        if tokenizer is not None:
+            shutil.copyfile(tokenizer, scratch / TOKENIZER)
+        dataset["tokenizer"] = {"file": TOKENIZER, "sha256": sha256(scratch / TOKENIZER), "kept": bool(kept)}
+        accept(dataset)
         write_json(scratch / DATASET, dataset)
     return dataset
 
@@ -79,7 +94,7 @@ def split_book(text: str, config: PrepConfig) -> tuple[list[Chapter], dict[str, 
 
 
 def _prepare(
-    source: Book, folder: Path, config: PrepConfig, progress: Callable[[str], None]
+    source: Book, folder: Path, config: PrepConfig, kept: Tokenizer | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     chapters, splits, kind = split_book(source.text, config)
     split_of_chapter = np.zeros(len(chapters), int)
@@ -92,13 +107,13 @@ def _prepare(
     places = [(c, p) for c, chapter in enumerate(chapters) for p in range(len(chapter.paragraphs))]
     chapter_of = np.array([c for c, _ in places])
     train = split_of_chapter[chapter_of] == 0
-    tokenizer = train_tokenizer(
+    tokenizer = kept or train_tokenizer(
         [text for text, use in zip(paragraphs, train, strict=True) if use],
         config.vocab_size,
         config.min_frequency,
     )
     vocab_size = tokenizer.get_vocab_size()
-    progress(f"tokenizer of {vocab_size} tokens")
+    progress(f"tokenizer of {vocab_size} tokens{', kept from another run' if kept else ''}")
 
     ids = encode(tokenizer, paragraphs)
     importance = TokenImportance(ids, chapter_of, train, vocab_size)
@@ -132,7 +147,6 @@ def _prepare(
         "vocab_size": vocab_size,
         "vocab_rows": -(-vocab_size // 64) * 64,
         "ids_dtype": {"<u2": "uint16", "<u4": "uint32"}[dtype],
-        "tokenizer": {"file": TOKENIZER, "sha256": sha256(folder / TOKENIZER)},
         "stages": {
             stage: {
                 split: write_shard(folder, stage, split, records[stage][split], dtype) for split in SPLITS
@@ -206,6 +220,7 @@ def _choose(
         "difficulty": {"mode": MODE},
         "embedder": embed.describe(embedder, config.embedder, auc),
         "sentences": {split: int(np.sum(split_of == s)) for s, split in enumerate(SPLITS)},
+        "words": {split: int(lengths[split_of == s].sum()) for s, split in enumerate(SPLITS)},
     }
     return {"foundational": simple, "structural": paired}, pairs, report
 

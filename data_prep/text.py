@@ -25,6 +25,16 @@ _CREDITS = re.compile(
     r"|HTML version by|This e-?text)",
     re.IGNORECASE,
 )
+# What a file of another kind begins with, and what it is.
+_OTHER_KINDS = {
+    b"{\\rtf": "a rich text file",
+    b"%PDF": "a PDF file",
+    b"PK\x03\x04": "a ZIP, Word, OpenDocument or EPUB file",
+    b"\xd0\xcf\x11\xe0": "an old Word file",
+    b"\x1f\x8b": "a gzip file",
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+}
 _LINE_ENDS = re.compile(r"\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 # C0 and C1 controls except tab and newline, DEL, and byte order marks left inside the text.
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
@@ -88,6 +98,10 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
     """
     if not data.strip():
         raise PrepError(f"{name} is empty; give a text file of at least {MIN_WORDS} words")
+    start = data[:64].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for magic, kind in _OTHER_KINDS.items():
+        if start.startswith(magic.lower()):
+            raise PrepError(f"{name} is {kind}, not plain text; save it as a .txt file in UTF-8")
     try:
         if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
             text, encoding = data.decode("utf-32"), "utf-32"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from data_prep.config import PrepError
 
 SPECIALS = ("[PAD]", "[MASK]", "[SEP]", "[EOS]")  # ids 0 to 3
 
@@ -27,6 +30,22 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, min_frequency: int) -
     )
     tokenizer.train_from_iterator(texts, trainer)
     # A literal "[MASK]" in a book is plain text. The setting is not saved: readers must set it again.
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def keep_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer another book was prepared with.
+
+    Raises:
+        PrepError: not readable, or not one of ours.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no type of its own
+        raise PrepError(f"{path} is not a tokenizer ({error}); name a run's tokenizer.json") from None
+    if [tokenizer.token_to_id(name) for name in SPECIALS] != [0, 1, 2, 3]:
+        raise PrepError(f"{path} has other special tokens; name the tokenizer.json of a run of this program")
     tokenizer.encode_special_tokens = True
     return tokenizer
 

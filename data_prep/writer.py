@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finished(
-    out: Path, book_sha256: str, config: PrepConfig, embedder_source: str | None
+    out: Path, book_sha256: str, config: PrepConfig, embedder_source: str | None, kept: Path | None
 ) -> dict[str, Any] | None:
-    """The dataset.json of ``out`` if it was made from this book and config and every file is intact."""
+    """The dataset.json of ``out`` if it was made from this book, config and kept tokenizer and is intact."""
     try:
         dataset = json.loads((out / DATASET).read_bytes())
         same = (
@@ -101,6 +102,7 @@ def finished(
             and dataset["book"]["sha256"] == book_sha256
             and dataset["config"] == config.to_dict()
             and embedder_source in (None, dataset["embedder"]["fingerprint"])
+            and (sha256(kept) == dataset["tokenizer"]["sha256"] if kept else not dataset["tokenizer"]["kept"])
         )
         shards = [shard for s in dataset["stages"].values() for d in s.values() for shard in d["shards"]]
         intact = same and all(sha256(out / f["file"]) == f["sha256"] for f in [*shards, dataset["tokenizer"]])
@@ -120,9 +122,12 @@ def replaced_directory(out: Path) -> Iterator[Path]:
     out = Path(os.path.abspath(out))
     _check_replaceable(out)
     scratch = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    made = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(scratch, ignore_errors=True)
+        for left in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
+            if not _alive(int(left.suffix.rpartition("-")[2])):  # of a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
         scratch.mkdir()
         yield scratch
         if out.exists():
@@ -140,6 +145,19 @@ def replaced_directory(out: Path) -> Iterator[Path]:
         raise PrepError(f"cannot write {out}: {error.strerror or error}; choose another --out") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        for parent in made:  # those this call made, where nothing came of it
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return pid != os.getpid()
 
 
 def _check_replaceable(out: Path) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import math
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 STAGE_NAMES = ("foundational", "structural", "refinement")
@@ -21,6 +22,12 @@ class UserError(ValueError):
 
 class ConfigError(UserError):
     """A configuration that cannot be used; the text is one line: what, where, how to mend it."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """ "; did you mean X?" with the nearest of `names`, or nothing."""
+    near = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def field(doc: str) -> Any:
@@ -133,6 +140,7 @@ class Config:
     stages: tuple[StageConfig, ...] = field("the curriculum, in order")
     evaluation: EvaluationConfig = field("the held-out figure")
     sampling: SamplingConfig = field("defaults of the sample command")
+    init_from: str = field("run directory whose weights and tokenizer this run starts from; empty for none")
 
 
 def _convert(kind: Any, value: Any, path: str) -> Any:
@@ -155,6 +163,8 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         raise ConfigError(f"{path} must be of type {kind.__name__}, not {value!r}")
     if kind is float and not math.isfinite(value):
         raise ConfigError(f"{path} must be a finite number, not {value}")
+    if kind is int and abs(value) >= 2**32:
+        raise ConfigError(f"{path} must be below 2**32, not {value:.6g}")
     return value
 
 
@@ -165,9 +175,7 @@ def _build(kind: Any, values: Any, path: str = "config") -> Any:
     given = dict(values.items())
     for name in given:
         if name not in hints:
-            near = difflib.get_close_matches(name, hints, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{path} has no field {name}{hint}")
+            raise ConfigError(f"{path} has no field {name}{nearest(name, hints)}")
     defaults = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
     missing = [n for n in hints if n not in given and n not in defaults]
     if missing:
@@ -177,9 +185,7 @@ def _build(kind: Any, values: Any, path: str = "config") -> Any:
 
 def _one_of(path: str, value: str, names: tuple[str, ...]) -> None:
     if value not in names:
-        near = difflib.get_close_matches(value, names, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{path} must be one of {', '.join(names)}, not {value!r}{hint}")
+        raise ConfigError(f"{path} must be one of {', '.join(names)}, not {value!r}{nearest(value, names)}")
 
 
 def resolve(values: Any) -> Config:
@@ -236,8 +242,6 @@ def resolve(values: Any) -> Config:
         raise ConfigError(
             f"config.model.num_heads={model.num_heads} must divide d_model={model.d_model} into even heads"
         )
-    if config.seed >= 2**32:  # a JAX key would take it modulo 2**32
-        raise ConfigError(f"config.seed must be below 2**32, not {config.seed}")
     if model.seq_len < 8:
         raise ConfigError(f"config.model.seq_len must be at least 8, not {model.seq_len}")
     if config.data.vocab_size < 260:
@@ -278,20 +282,21 @@ def resolve(values: Any) -> Config:
     return config
 
 
-def describe_fields(kind: Any = Config, prefix: str = "") -> list[str]:
-    """A line per field: dotted name, type, meaning (filled-in fields left out)."""
-    hints, lines = typing.get_type_hints(kind), []
+def fields(kind: Any = Config, prefix: str = "") -> dict[str, tuple[Any, str]]:
+    """{dotted name: (type, meaning)} of every field a person can set; `stages[0].` stands for each stage."""
+    hints = typing.get_type_hints(kind)
+    found: dict[str, tuple[Any, str]] = {}
     for f in dataclasses.fields(kind):
-        if f.default is not dataclasses.MISSING:
-            continue
         hint, name = hints[f.name], prefix + f.name
+        if f.default is not dataclasses.MISSING:  # filled in by the program
+            continue
         if f.name == "stages":
-            lines += describe_fields(StageConfig, "stages[0].")
+            found |= fields(StageConfig, "stages[0].")
         elif dataclasses.is_dataclass(hint):
-            lines += describe_fields(hint, name + ".")
+            found |= fields(hint, name + ".")
         else:
-            lines.append(f"{name} ({getattr(hint, '__name__', hint)}): {f.metadata['doc']}")
-    return lines
+            found[name] = hint, f.metadata["doc"]
+    return found
 
 
 def to_dict(config: Any) -> Any:

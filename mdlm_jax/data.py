@@ -18,7 +18,7 @@ import grain
 import msgpack
 import numpy as np
 
-from mdlm_jax.configuration import UserError
+from mdlm_jax.configuration import ModelConfig, UserError
 
 SCHEMA_VERSION = 1
 
@@ -70,6 +70,16 @@ def open_dataset(path: Path) -> Dataset:
             f"{path} has data schema {info.get('schema_version')}, this version reads {SCHEMA_VERSION}"
         )
     return Dataset(path, info)
+
+
+def check_length(info: dict[str, Any], model: ModelConfig) -> None:
+    """Refuses a model whose rows are longer than the training text (DataError). `info`: dataset.json."""
+    tokens = info["stages"]["refinement"]["train"]["tokens"]
+    if model.seq_len > tokens:
+        raise DataError(
+            f"config.model.seq_len={model.seq_len} is longer than the training text of {tokens} tokens; "
+            "lower it, or take a longer book"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from mdlm_jax.data import Dataset, open_dataset
 from mdlm_jax.train_state import build, forbidden_rows, init_params
 
 # What a directory may hold before config.json, the file that makes it a run's.
-CLAIMING = {"data", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
+CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
 
 
 class RunError(UserError):
@@ -91,9 +91,30 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
     dataset = open_dataset(workdir)
     changed = difference(to_dict(read_config(workdir)), to_dict(complete(config, dataset)))
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
-        changed.append(f"the book is not (or no longer) the {dataset.info['book']['name']} it was trained on")
+        name = dataset.info["book"]["name"]
+        changed.insert(
+            0, f"the book is not (or no longer) the {name} it began with; without --book it goes on"
+        )
     if changed:
-        raise RunError(f"{workdir} has another config; use a new --workdir or undo: {'; '.join(changed)}")
+        shown, more = changed[:12], len(changed) - 12
+        rest = f"; and {more} more" if more > 0 else ""
+        raise RunError(f"{workdir} has another plan; use a new --workdir, or undo: {'; '.join(shown)}{rest}")
+
+
+SAME_NETWORK = ("num_layers", "d_model", "num_heads", "qk_norm", "causal")
+
+
+def check_start(config: Config) -> None:
+    """Refuses a `config.init_from` that is no run, or one of another network; raises RunError."""
+    source = Path(config.init_from)
+    theirs = read_config(source).model
+    wrong = [
+        f"model.{name}: {getattr(theirs, name)} -> {getattr(config.model, name)}"
+        for name in SAME_NETWORK
+        if getattr(theirs, name) != getattr(config.model, name)
+    ]
+    if wrong:
+        raise RunError(f"the weights of {source} are of another network ({'; '.join(wrong)})")
 
 
 def claim(workdir: Path, config: Config, dataset: Dataset) -> None:

@@ -18,13 +18,14 @@ from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config, UserError
 from mdlm_jax.curriculum import Stage, begin, critical_compute, plan, transition
 from mdlm_jax.data import Dataset
+from mdlm_jax.estimate import seconds
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.ngram import held_out_bits_per_byte
 from mdlm_jax.metrics import MetricLog
 from mdlm_jax.model import count_parameters
 from mdlm_jax.optimizer import make_optimizer, schedule
 from mdlm_jax.progress import PlanProgress, clock
-from mdlm_jax.run_directory import claim, complete, locked
+from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
 from mdlm_jax.train_state import TrainState, build, forbidden_rows, init_params, make_loss, make_train_step
 
 NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": None}, "latest": {}}
@@ -44,57 +45,48 @@ class Diverged(UserError):
     code = 3
 
 
-def measured_flops() -> float:
-    """FLOP/s of a float32 1024^3 matrix product here, the best of three."""
-    x = jax.random.normal(jax.random.key(0), (1024, 1024))
-    product = jax.jit(lambda a: a @ a)
-    product(x).block_until_ready()
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        product(x).block_until_ready()
-        times.append(time.perf_counter() - start)
-    return 2 * 1024**3 / min(times)
-
-
-def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> list[str]:
-    """One screen about what will happen, before anything is trained."""
-    counts, info = count_parameters(config.model), dataset.info
-    unique = dataset.counts("refinement", "train")["tokens"]
+def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[list[str], list[str]]:
+    """What will happen, before anything is trained: a screen for everyone, and the details for plan.txt."""
+    info, model = dataset.info, config.model
+    counts, unique = count_parameters(model), dataset.counts("refinement", "train")["tokens"]
+    split = {name: len(indices) for name, indices in info["split"]["chapters"].items()}
+    title = info["book"]["title"] or info["book"]["name"]
+    kind = "autoregressive twin" if model.causal else "masked diffusion model"
+    steps, tokens = (sum(x) for x in zip(*((s.data.num_steps, s.data.tokens) for s in stages), strict=True))
+    screen = [
+        f"Book   {title}: {sum(info['words'].values()):,} words in {sum(split.values())} "
+        f"{info['split']['kind']}, {split['validation']} + {split['test']} of them held out",
+        f"Model  {kind}, {counts['true'] / 1e6:.1f}M parameters, {model.seq_len} tokens of context, "
+        f"vocabulary {info['vocab_size']:,}",
+        f"Plan   {' -> '.join(f'{s.config.name} x {s.config.num_epochs}' for s in stages)} epochs: "
+        f"{steps:,} steps, {tokens:,} tokens",
+    ]
+    expected = seconds(config, stages, dataset)
+    device = jax.devices()[0].device_kind
+    screen.append(f"Time   about {clock(expected)} on this machine ({device}), by a probe")
+    if jax.default_backend() == "cpu" and expected > 2 * 3600:
+        screen.append("       python launch.py --recommend suggests a plan for this machine")
     flops, critical = sum(s.flops for s in stages), critical_compute(unique)
-    model = config.model
-    kind = "autoregressive twin (causal)" if model.causal else "masked diffusion (bidirectional)"
-    difference = counts["true"] - counts["specification"]
-    lines = [
-        f"Book        {info['book']['name']}: {unique:,} training tokens, vocabulary {info['vocab_size']:,}",
-        f"Model       {kind}: {model.num_layers} layers x {model.d_model} x {model.num_heads} heads, "
-        f"{model.seq_len} positions, {config.precision}",
-        f"Parameters  {counts['true']:,} (formula 4lh^2 + 3lh*hf + 6lh + Vh: {counts['specification']:,}; "
-        f"{difference:+,}: norms without bias)",
+    details = [
+        f"network: {model.num_layers} layers x {model.d_model} x {model.num_heads} heads, "
+        f"{config.precision}; {counts['true']:,} parameters "
+        f"(formula 4lh^2 + 3lh*hf + 6lh + Vh: {counts['specification']:,}; "
+        f"{counts['true'] - counts['specification']:+,}: norms without bias)"
     ]
     for stage in stages:
         d = stage.density
         rates = "next token" if model.causal else "mask rate 0 to 1"
         if not (model.causal or d.is_bound):
             rates = f"mask rate {d.lo} to {d.hi}, and {d.full_range:.0%} over 0 to 1"
-        lines.append(
-            f"Stage {stage.index + 1}     {stage.config.name}: {stage.config.num_epochs} epochs, "
+        details.append(
+            f"stage {stage.index + 1}, {stage.config.name}: "
             f"{stage.data.num_steps:,} steps, {stage.data.tokens:,} tokens, {stage.flops:.2e} FLOPs, {rates}"
         )
-    lines.append(
-        f"Total       {sum(s.data.num_steps for s in stages):,} steps, "
-        f"{sum(s.data.tokens for s in stages):,} tokens, "
-        f"{flops:.2e} FLOPs = {flops / critical:.3g} x Ccrit({unique / 1e6:.3f}M tokens) = {critical:.2e} "
-        "(fitted on 25M-100M tokens: for one book an extrapolation)"
+    details.append(
+        f"total {flops:.2e} FLOPs = {flops / critical:.3g} x Ccrit({unique / 1e6:.3f}M tokens) = "
+        f"{critical:.2e} (fitted on 25M-100M tokens: for one book an extrapolation)"
     )
-    if jax.default_backend() == "cpu":
-        seconds = flops / (0.5 * measured_flops())
-        lines.append(
-            f"Time        about {clock(seconds)} on this CPU, by a probe; measured once training runs"
-        )
-        if seconds > 2 * 3600:
-            lines.append("            on a CPU, take a smaller preset: --config configs/three_stage.py:tiny")
-    return lines
+    return screen, details
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +128,9 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
 def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
     claim(workdir, config, dataset)
     stages = plan(config, dataset)
-    for line in describe(config, dataset, stages):
-        print(line, flush=True)
+    screen, details = describe(config, dataset, stages)
+    (workdir / "plan.txt").write_text("\n".join([*screen, *details]) + "\n", encoding="utf-8")
+    print("\n".join([*screen, "       Ctrl-C is safe at any time; the same command goes on"]), flush=True)
     stop: list[int] = []
     handlers = {int(s): signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
@@ -181,7 +174,23 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
         run.progress.say(f"Resumed {stage.directory} at step {int(state.step)} of {stage.data.num_steps}")
         return stage.index, state, checkpoint.read_meta(path)
     run.log.cut_back(-1, 0)
-    return 0, begin(params, params, run.optimizer(run.stages[0]), seed, run.stages[0]), dict(NO_NOTES)
+    stage, source = run.stages[0], Path(run.config.init_from)
+    if not run.config.init_from:
+        return 0, begin(params, params, run.optimizer(stage), seed, stage), dict(NO_NOTES)
+    check_start(run.config)
+    trained = load(source)
+    theirs, ours = (d.info["tokenizer"]["sha256"] for d in (trained.dataset, run.dataset))
+    if theirs != ours:
+        raise RunError(
+            f"the data were not prepared with the tokenizer of {source}; let launch.py prepare them"
+        )
+    state = begin(trained.params, trained.params, run.optimizer(stage), seed, stage)
+    # As a checkpoint: from here on the run stands alone.
+    checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
+    latest = run.validate(state.ema)
+    run.log.write("validation", 0, 0, 0, latest)
+    run.progress.say(f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {_figure(latest)}")
+    return 0, state, dict(NO_NOTES)
 
 
 def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) -> TrainState:

@@ -259,7 +259,7 @@ def test_one_stage_stopped_by_a_signal_and_damaged(
         if step == 9 and kind == "train":
             os.kill(os.getpid(), number)
 
-    workdir = tmp_path / "run"
+    workdir, handler = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch, pytest.raises(train.Stopped) as stopped:
         patch.setattr(metrics.MetricLog, "write", interrupt)
         train.train_and_evaluate(config, dataset, workdir)
@@ -268,7 +268,7 @@ def test_one_stage_stopped_by_a_signal_and_damaged(
     assert f"{number.name}: saved at step {saved} of 1_refinement; the same command" in str(stopped.value)
     status = json.loads((workdir / "STATUS.json").read_text())
     assert (status["state"], status["step"]) == ("stopped", saved)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
     assert train.train_and_evaluate(config, dataset, workdir) == whole
     newest = last_checkpoints(workdir)[-1]

@@ -1,0 +1,25 @@
+"""Seconds through every part the default plan leaves out: do all the switches work together?
+
+    python launch.py --config configs/integration_test.py
+
+The stages' own mask rates, best weights carried on, accumulated micro-batches, smoothing, a cool-down.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import three_stage
+
+
+def get_config(preset: str = "smoke") -> ConfigDict:
+    """three_stage.py with the other value of every switch."""
+    config = three_stage.get_config(preset)
+    config.mask_schedule = "curriculum"
+    config.label_smoothing = 0.1
+    config.micro_batch = config.batch_size // 4
+    config.model.update(layers="scan", remat="full", dropout=0.1)
+    config.optimizer.schedule = "wsd"
+    config.evaluation.per_stage = 2
+    config.sampling.sampler = "confidence"
+    for stage in config.stages:
+        stage.init_from = "best"
+    return config

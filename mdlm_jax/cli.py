@@ -1,0 +1,63 @@
+"""What every command line shares: a mistake is one line with the nearest name, and an exit code. No jax."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from mdlm_jax.configuration import UserError, nearest
+
+
+class UsageError(UserError):
+    """A command line that cannot be understood; one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without usage dumps or abbreviations; --num-samples and --num_samples are the same.
+
+    Raises UsageError for whatever it cannot parse.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The options of `args` (default: of this process)."""
+        given = sys.argv[1:] if args is None else list(args)
+        for i, word in enumerate(given):
+            if word == "--":
+                break
+            if word.startswith("--"):
+                name, equals, value = word.partition("=")
+                given[i] = "--" + name[2:].replace("-", "_") + equals + value
+        options, unknown = self.parse_known_args(given, namespace)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            what = "unknown option" if name.startswith("-") else "unexpected argument"
+            self.error(f"{what} {name}{nearest(name, self._option_string_actions)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise UsageError(f"{message.removeprefix('argument ')} (--help lists the options)")
+
+
+def run(command: Callable[[], int | None], interrupted: str) -> int:
+    """The exit code of `command()`: its own, or after one line on stderr the one its error asks for.
+
+    A UserError or OSError is told as "error: ..."; a Ctrl-C as `interrupted`, with code 130.
+    """
+    try:
+        return command() or 0
+    except KeyboardInterrupt:
+        print(f"interrupted; {interrupted}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (UserError, OSError) as error:
+        code = error.code if isinstance(error, UserError) else 2
+        stopped = code in (130, 75)  # as asked, by a signal
+        print(("" if stopped else "error: ") + " ".join(str(error).split()), file=sys.stderr)
+        return code
