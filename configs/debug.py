@@ -1,6 +1,6 @@
 """One epoch of every stage, a log line and a checkpoint at every turn: does this book get through?
 
-    python launch.py --config configs/debug.py --book my_book.txt
+python launch.py --config configs/debug.py --book my_book.txt
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """A deeper, narrower network of about the same size, its matrices trained with Muon.
 
-    python launch.py --config configs/experimental.py:tiny --book my_book.txt
+python launch.py --config configs/experimental.py:tiny --book my_book.txt
 """
 
 from ml_collections import ConfigDict

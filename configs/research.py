@@ -1,6 +1,6 @@
 """The older, comprehensive plan: 50 / 100 / 150 epochs under each stage's own mask rates, tight error bars.
 
-    python launch.py --config configs/research.py --book my_book.txt
+python launch.py --config configs/research.py --book my_book.txt
 """
 
 from ml_collections import ConfigDict

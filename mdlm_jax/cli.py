@@ -9,6 +9,9 @@ from typing import Any, NoReturn
 from mdlm_jax.configuration import UserError, nearest
 
 
+INSTALL = "in the checkout: make install, then source .venv/bin/activate"
+
+
 class UsageError(UserError):
     """A command line that cannot be understood; one line."""
 
@@ -56,6 +59,11 @@ def run(command: Callable[[], int | None], interrupted: str) -> int:
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("mdlm_jax", "data_prep", "configs"):
+            raise
+        print(f"error: {error.name} is not installed in {sys.executable}; {INSTALL}", file=sys.stderr)
+        return 2
     except (UserError, OSError) as error:
         code = error.code if isinstance(error, UserError) else 2
         stopped = code in (130, 75)  # as asked, by a signal
