@@ -134,17 +134,17 @@ def sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def prepare(config: Config, book: Path, data: Path, tokenizer: Path | None) -> None:
+def prepare(config: Config, book: Path, data: Path, tokenizer: Path | None, told: Any = say) -> None:
     """Makes `data` from the book, unless it is up to date. Raises PrepError or DataError."""
     import data_prep
     from mdlm_jax.data import check_length
 
     wanted = PrepConfig(**{name: getattr(config.data, name) for name in PREPARED})
     accept = lambda info: check_length(info, config.model)  # noqa: E731
-    info = data_prep.prepare(book, data, wanted, say, tokenizer=tokenizer, accept=accept)
+    info = data_prep.prepare(book, data, wanted, told, tokenizer=tokenizer, accept=accept)
     for step in info["curriculum"]["relaxations"]:
         stage = f"{step['stage']} ({step['split']})"
-        say(f"few examples for {stage}: harder ones taken, {step['examples']} now")
+        told(f"few examples for {stage}: harder ones taken, {step['examples']} now")
 
 
 def check_prepared(config: Config, book: Path | None, data: Path, tokenizer: Path | None) -> None:
@@ -172,7 +172,10 @@ def recommend(flags: dict[str, Any], book: Path) -> None:
         for size in SIZES:
             name = f"configs/three_stage.py:{size}"
             config = resolve(config_file.load(str(ROOT / name)))
-            prepare(config, book, data := Path(scratch) / str(config.data.vocab_size), None)
+            say(f"trying {name} ...")
+            prepare(
+                config, book, data := Path(scratch) / str(config.data.vocab_size), None, lambda line: None
+            )
             plans[name] = config, data
         start_jax()
         from mdlm_jax.estimate import recommend as lines

@@ -71,7 +71,7 @@ def get_config(preset: str = "base") -> ConfigDict:
             stage.num_epochs = epochs
     elif preset != "base":
         there = ", ".join(PRESETS)
-        raise ConfigError(f"--config: no preset {preset}{nearest(preset, PRESETS)}; there are {there}")
+        raise ConfigError(f"--config: no preset {preset} among {there}{nearest(preset, PRESETS)}")
     return config
 
 

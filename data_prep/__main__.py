@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -51,7 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--{field.name}", type=kind, default=field.default, metavar=kind.__name__, help=doc
         )
     try:
-        options = vars(parser.parse_args(argv))
+        known, unknown = parser.parse_known_args(argv)
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], parser._option_string_actions, 1)
+            parser.error(f"unknown option {unknown[0]}{f'; did you mean {near[0]}?' if near else ''}")
+        options = vars(known)
         book, out = options.pop("book"), options.pop("out")
         config = PrepConfig(**options)
         from data_prep.pipeline import prepare

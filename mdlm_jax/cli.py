@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 from mdlm_jax.configuration import UserError, nearest
 
-
 INSTALL = "in the checkout: make install, then source .venv/bin/activate"
 
 

@@ -3,15 +3,16 @@
 Every text is saved to R/samples/ with the metadata that reproduces it.
 """
 
-import argparse
 import dataclasses
 import datetime
 import functools
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from mdlm_jax import cli
 from mdlm_jax.configuration import SamplingConfig, UserError
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
@@ -21,20 +22,20 @@ class SampleError(UserError):
     """A request that cannot be met; one line."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> cli.Parser:
     """The command line; None stands for the run's own configuration."""
-    p = argparse.ArgumentParser(prog="python -m mdlm_jax.sample", description="Let a trained model write.")
+    p = cli.Parser(prog="python -m mdlm_jax.sample", description="Let a trained model write.")
     p.add_argument("--workdir", type=Path, required=True, help="a run directory of launch.py")
     p.add_argument("--prompt", default="", help="text that stays where it is, at the start")
     p.add_argument("--length", type=int, help="tokens to write after the prompt (default: a full canvas)")
-    p.add_argument("--num_samples", type=int, default=1, help="texts, at consecutive seeds")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--sampler", choices=("ancestral", "confidence"))
-    p.add_argument("--steps", type=int, help="network calls; 0 means one per token")
-    p.add_argument("--temperature", type=float)
-    p.add_argument("--top_k", type=int, help="0 is off")
-    p.add_argument("--top_p", type=float, help="1 is off")
-    p.add_argument("--weights", choices=("ema", "params"), default="ema", help="averaged or last weights")
+    p.add_argument("--num_samples", type=int, default=1, help="texts, at consecutive seeds (default: 1)")
+    p.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (default: 0)")
+    p.add_argument("--weights", choices=("ema", "params"), default="ema", help="average (default) or last")
+    group = p.add_argument_group("how to draw (default: config.sampling of the run)")
+    docs = {f.name: f.metadata["doc"] for f in dataclasses.fields(SamplingConfig)}
+    group.add_argument("--sampler", choices=("ancestral", "confidence"), help=docs["sampler"])
+    for name, kind in (("steps", int), ("temperature", float), ("top_k", int), ("top_p", float)):
+        group.add_argument(f"--{name}", type=kind, help=docs[name])
     return p
 
 
@@ -43,7 +44,10 @@ def check(settings: SamplingConfig) -> None:
     if settings.steps < 0:
         raise SampleError(f"--steps must be 0 (one per token) or more, not {settings.steps}")
     if not 0 < settings.temperature < float("inf"):
-        raise SampleError(f"--temperature must be above 0 and finite, not {settings.temperature}")
+        raise SampleError(
+            f"--temperature must be above 0 and finite, not {settings.temperature}; "
+            "--top_k 1 always takes the likeliest token"
+        )
     if settings.top_k < 0:
         raise SampleError(f"--top_k must be 0 (off) or more, not {settings.top_k}")
     if not 0 < settings.top_p <= 1:
@@ -79,8 +83,6 @@ def generate(
     check(settings)
     if run.config.model.causal:
         raise SampleError("this run is the autoregressive twin, which cannot unmask; sample a diffusion run")
-    if not 0 <= seed < 2**32:  # jax keeps 32 bits
-        raise SampleError(f"--seed must lie in [0, 4294967296), not {seed}")
     if any("\ud800" <= c <= "\udfff" for c in prompt):
         raise SampleError("--prompt is not valid UTF-8")
     tokenizer = load_tokenizer(run.dataset.path / "tokenizer.json")
@@ -143,37 +145,40 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160))
 
 
-def run_command(arguments: argparse.Namespace) -> None:
+def run_command() -> None:
     """Samples and prints. Raises SampleError, RunError, CheckpointError or DataError, one line each."""
-    from mdlm_jax.run_directory import cache_compilations, load
-
+    arguments = parser().parse_args()
+    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(SamplingConfig)}
+    given = {name: value for name, value in given.items() if value is not None}
+    check(
+        dataclasses.replace(SamplingConfig("ancestral", 0, 1.0, 0, 1.0), **given)
+    )  # before anything is slow
     if arguments.num_samples < 1:
         raise SampleError(f"--num_samples must be at least 1, not {arguments.num_samples}")
+    if not 0 <= arguments.seed <= arguments.seed + arguments.num_samples - 1 < 2**32:  # jax keeps 32 bits
+        raise SampleError(f"--seed must lie in [0, 4294967296), not {arguments.seed}")
+    if not (arguments.workdir / "config.json").exists():
+        raise SampleError(f"{arguments.workdir} is not a run directory; launch.py makes one")
+    print(f"loading {arguments.workdir} ...", file=sys.stderr, flush=True)
+    from mdlm_jax.run_directory import cache_compilations, load
+
     cache_compilations(Path(__file__).resolve().parent.parent / ".jax_cache")
     run = load(arguments.workdir, arguments.weights)
-    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(SamplingConfig)}
-    settings = dataclasses.replace(run.config.sampling, **{k: v for k, v in given.items() if v is not None})
+    settings = dataclasses.replace(run.config.sampling, **given)
     for seed in range(arguments.seed, arguments.seed + arguments.num_samples):
+        if seed == arguments.seed:
+            print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
         result = generate(run, arguments.prompt, arguments.length, seed, settings)
         result["weights"] = arguments.weights
         path = save(result, arguments.workdir)
         print(f"--- seed {seed}, {path} ---\n{printable(result['text'])}\n", flush=True)
 
 
-def main() -> None:
-    """Exit codes: 0, 2 after one line about what is wrong, 130 when interrupted."""
-    import os
-
+def main() -> int:
+    """The exit code: 0, 2 after one line about what is wrong, 130 when interrupted."""
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
-    arguments = parser().parse_args()
-    try:
-        run_command(arguments)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    return cli.run(run_command, "texts that were printed are saved")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -187,7 +187,7 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     state = begin(trained.params, trained.params, run.optimizer(stage), seed, stage)
     # As a checkpoint: from here on the run stands alone.
     checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
-    latest = run.validate(state.ema)
+    latest = _measure(run, state)
     run.log.write("validation", 0, 0, 0, latest)
     run.progress.say(f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {_figure(latest)}")
     return 0, state, dict(NO_NOTES)
@@ -203,8 +203,8 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
         before = notes["best"]
         state = checkpoint.restore(run.directory(run.stages[stage.index - 1]) / str(before["step"]), state)
     state, checks = transition(state, run.optimizer(stage), run.config.seed, stage)
-    after = run.validate(state.ema)
-    run.progress.say(f"Transition to {stage.directory}: {', '.join(checks)}; held-out {_figure(after)}")
+    after = _measure(run, state)
+    run.progress.say(f"Transition to {stage.directory}: {len(checks)} checks passed, held-out {_figure(after)}")
     scalars: dict[str, Any] = {name: int(passed) for name, passed in checks.items()}
     scalars |= {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
     run.log.write("transition", stage.index, 0, stage.steps_before, scalars)
@@ -231,6 +231,8 @@ def _train_stage(
     tokens_before = sum(s.data.tokens for s in run.stages[: stage.index])
     critical = critical_compute(run.dataset.counts("refinement", "train")["tokens"])
     start = int(state.step)
+    if start < steps:
+        run.progress.say(f"{stage.directory}: {steps - start:,} steps; the first compiles ...")
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
     for step, batch in enumerate(stage.data.batches(start), start + 1):
@@ -268,7 +270,7 @@ def _train_stage(
         text = f"{stage.config.name} {step}/{steps}  loss {scalars['loss']:.3f}"
         run.progress.update(flops, text + (f"  held-out {_figure(latest)}" if latest else ""))
         if step in evaluate_at:
-            latest = notes["latest"] = run.validate(state.ema)
+            latest = notes["latest"] = _measure(run, state)
             run.log.write("validation", stage.index, step, stage.steps_before + step, latest)
             run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {_figure(latest)}")
             if notes["best"]["step"] < 0 or latest["bits_per_byte"] < notes["best"]["bits_per_byte"]:
@@ -286,6 +288,12 @@ def _train_stage(
             )
         window, began, tokens = [], time.perf_counter(), 0
     return state, notes
+
+
+def _measure(run: _Run, state: TrainState) -> dict[str, Any]:
+    """The held-out figure of the average weights."""
+    run.progress.say("measuring the validation chapters ...")
+    return run.validate(state.ema)
 
 
 def _tokens_per_byte(run: _Run, stage: Stage) -> float:
@@ -319,6 +327,7 @@ def _report(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, A
     """
     path = run.workdir / "report" / "report.json"
     if not path.exists():
+        run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
         checkpoint.write_json(path, _figures(run, state, latest))
     report = json.loads(path.read_text(encoding="utf-8"))

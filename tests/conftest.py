@@ -86,12 +86,31 @@ def dataset_dir(book, shared) -> Path:
     return once(shared / "dataset", lambda: data_prep.prepare(book, shared / "dataset", config))
 
 
+# Every attempt of a child process to reach another machine leaves a line.
+AUDIT = """import sys
+
+def listen(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        with open({path!r}, "a") as file:
+            print(event, arguments[1:], file=file)
+
+sys.addaudithook(listen)
+"""
+
+
 @pytest.fixture(scope="session")
 def child_env(shared) -> dict[str, str]:
     """The environment of child processes: quick compilation, and its results kept for the next child."""
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # it costs 10 s a process
     flags = f"{kept.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"  # half the time
-    return kept | {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(shared / "jax_cache")}
+    (shared / "site").mkdir(exist_ok=True)
+    (shared / "site" / "sitecustomize.py").write_text(AUDIT.format(path=str(shared / "sockets.txt")))
+    (shared / "sockets.txt").touch()
+    return kept | {
+        "XLA_FLAGS": flags,
+        "JAX_COMPILATION_CACHE_DIR": str(shared / "jax_cache"),
+        "PYTHONPATH": str(shared / "site"),
+    }
 
 
 # What the tests of training and sampling run; a line for every step, so that losses can be compared.

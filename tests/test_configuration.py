@@ -23,6 +23,8 @@ def test_every_preset_resolves_and_survives_json(plan, preset):
     assert isinstance(config.stages, tuple) and isinstance(config.stages[0].mask_rate, tuple)
     assert config.model.causal == (plan == "autoregressive")
     assert len(config.stages) == (1 if plan == "single_stage" else 3)
+    doc = importlib.import_module(f"configs.{plan}").__doc__
+    assert f"python launch.py --config configs/{plan}.py" in doc and "Expect" in doc
 
 
 def test_base_is_the_specification():
@@ -38,7 +40,8 @@ def test_base_is_the_specification():
 
 
 def test_unknown_preset_names_the_presets():
-    with pytest.raises(ValueError, match=r"^no preset 'tinny'; there are base, small, tiny, smoke$"):
+    message = r"no preset tinny among base, small, tiny, smoke; did you mean tiny\?$"
+    with pytest.raises(ConfigError, match=message):
         three_stage.get_config("tinny")
 
 

@@ -40,7 +40,8 @@ def test_summary(book, tmp_path, capsys):
         (["--structural_min_difficulty", "95"], "below structural_max_difficulty"),
         (["--embedder", "magic"], "unknown embedder 'magic'; valid ones are lsa and npy:<path>"),
         (["--embedder", "npy:absent.npy"], "absent.npy does not exist"),
-        (["--colour", "red"], "unrecognized arguments: --colour red; see --help"),
+        (["--colour", "red"], "unknown option --colour"),
+        (["--vocabsize", "300"], "did you mean --vocab_size?"),
     ],
 )
 def test_bad_options_give_one_line_and_exit_2(book, tmp_path, capsys, options, reason):

@@ -1,0 +1,225 @@
+"""Wrong invocations of every command: one clear line with a way out, exit code 2, nothing left behind."""
+
+import hashlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPO, built_in_chapters
+
+import data_prep.__main__
+import launch
+from mdlm_jax import cli, runs, sample
+
+SMOKE = "--config configs/three_stage.py:smoke --workdir {run}"
+MISTAKES = [
+    # Flags.
+    ("launch", "", "--config is needed, for example"),
+    ("launch", "--workdir {run}", "--config is needed"),
+    ("launch", "--config", "Missing value for flag --config"),
+    ("launch", "--confg configs/three_stage.py:smoke", "unknown flag --confg; did you mean --config?"),
+    ("launch", f"{SMOKE} --wrkdir x", "did you mean --workdir?"),
+    ("launch", f"{SMOKE} --config_override x.py", "did you mean --config_overrides?"),
+    ("launch", f"{SMOKE} book.txt", "unexpected argument 'book.txt'"),
+    ("launch", f"{SMOKE} --recommend=perhaps", "recommend"),
+    # Config files.
+    ("launch", "--config configs/three_stag.py --workdir {run}", "did you mean configs/three_stage.py?"),
+    ("launch", "--config three_stage.py --workdir {run}", "did you mean configs/three_stage.py?"),
+    ("launch", "--config configs/absent.py --workdir {run}", "configs/absent.py does not exist"),
+    ("launch", "--config configs --workdir {run}", "configs is not a .py file"),
+    ("launch", "--config README.md --workdir {run}", "README.md is not a .py file"),
+    ("launch", "--config configs/three_stage.py:smok --workdir {run}", "no preset smok among base, small, tiny, smoke; did you mean smoke?"),
+    ("launch", "--config configs/three_stage.py: --workdir {run} --config.seed=x", "must be a whole number"),
+    ("launch", "--config configs/experimental.py:tinny --workdir {run}", "did you mean tiny?"),
+    ("launch", "--config {broken_config} --workdir {run}", "line 2: ZeroDivisionError: division by zero"),
+    ("launch", "--config {syntax_config} --workdir {run}", "line 1: SyntaxError"),
+    ("launch", "--config {empty_config} --workdir {run}", "has no function get_config()"),
+    ("launch", "--config {number_config} --workdir {run}", "returned no ConfigDict"),
+    ("launch", "--config {partial_config} --workdir {run}", "config.precision is missing"),
+    ("launch", f"{SMOKE} --config_overrides {{empty_config}}", "has no line overrides"),
+    ("launch", f"{SMOKE} --config_overrides absent.py", "absent.py does not exist"),
+    ("launch", f"{SMOKE} --config_overrides {{wrong_overrides}}", "did you mean model.num_layers?"),
+    # Fields: names.
+    ("launch", f"{SMOKE} --config.modle.d_model=3", "no field modle.d_model; did you mean model.d_model?"),
+    ("launch", f"{SMOKE} --config.model.d_modle=3", "did you mean model.d_model?"),
+    ("launch", f"{SMOKE} --config.stages[1].num_epoch=3", "did you mean stages[0].num_epochs?"),
+    ("launch", f"{SMOKE} --config.learning_rate=3", "did you mean optimizer.learning_rate?"),
+    ("launch", f"{SMOKE} --config.zzz=3", "config has no field zzz"),
+    ("launch", f"{SMOKE} --config.=3", "config has no field"),
+    ("launch", f"{SMOKE} --config.stages[7].num_epochs=3", "there are stages 0 to 2"),
+    ("launch", f"{SMOKE} --config.stages[0].mask_rate[2]=1", "there are values 0 to 1"),
+    ("launch", f"{SMOKE} --config.stages.num_epochs=3", "did you mean stages[0].num_epochs?"),
+    ("launch", f"{SMOKE} --config.model=3", "config.model is a group; name a field of it"),
+    ("launch", f"{SMOKE} --config.seed --book x", "--config.seed needs a value"),
+    # Fields: types.
+    ("launch", f"{SMOKE} --config.seed=1.5", "a whole number such as 1000, 1e3 or 10k, not '1.5'"),
+    ("launch", f"{SMOKE} --config.seed=ten", "a whole number such as 1000, 1e3 or 10k, not 'ten'"),
+    ("launch", f"{SMOKE} --config.seed=1e99", "config.seed must be below 2**32"),
+    ("launch", f"{SMOKE} --config.optimizer.learning_rate=fast", "must be a number such as"),
+    ("launch", f"{SMOKE} --config.optimizer.learning_rate=nan", "must be a number such as"),
+    ("launch", f"{SMOKE} --config.model.qk_norm=maybe", "must be true or false, not 'maybe'"),
+    ("launch", f"{SMOKE} --config.stages[0].mask_rate=0.5", "mask_rate must have 2 values, not 1"),
+    ("launch", f"{SMOKE} --config.optimizer.name=adam", "did you mean adamw?"),
+    ("launch", f"{SMOKE} --config.precision=bf61", "did you mean bf16?"),
+    # Fields that do not go together.
+    ("launch", f"{SMOKE} --config.micro_batch=3", "micro_batch=3 must divide batch_size=8"),
+    ("launch", f"{SMOKE} --config.model.num_heads=5", "num_heads=5 must divide d_model=64"),
+    ("launch", f"{SMOKE} --config.stages[0].mask_rate=0.9,0.1", "must be 0 <= lo < hi <= 1"),
+    ("launch", f"{SMOKE} --config.stages[0].name=basic", "stages[0].name must be one of foundational"),
+    ("launch", f"{SMOKE} --config.stages[0].num_epochs=0", "num_epochs must be at least 1"),
+    ("launch", f"{SMOKE} --config.seed=-1", "config.seed must be 0 or more"),
+    ("launch", f"{SMOKE} --config.seed -1", "config.seed must be 0 or more"),
+    ("launch", f"{SMOKE} --config.evaluation.strata=4", "strata >= 16"),
+    ("launch", f"{SMOKE} --config.data.embedder=magic", "unknown embedder 'magic'"),
+    ("launch", f"{SMOKE} --book {{book}} --config.model.seq_len=10k", "is longer than the training text"),
+    # Books.
+    ("launch", f"{SMOKE} --book absent.txt", "absent.txt does not exist"),
+    ("launch", f"{SMOKE} --book configs", "configs is a directory"),
+    ("launch", f"{SMOKE} --book {{empty}}", "empty.txt is empty"),
+    ("launch", f"{SMOKE} --book {{short}}", "has 12 words; at least 300 are needed"),
+    ("launch", f"{SMOKE} --book {{binary}}", "binary"),
+    ("launch", f"{SMOKE} --book {{rich}}", "a rich text file, not plain text; save it as"),
+    ("launch", f"{SMOKE} --book {{word}}", "a ZIP, Word, OpenDocument or EPUB file"),
+    ("launch", f"{SMOKE} --book {{pdf}}", "a PDF file"),
+    ("launch", f"{SMOKE} --book {{page}}", "a web page"),
+    ("launch", "--recommend --book absent.txt", "absent.txt does not exist"),
+    # Places.
+    ("launch", "--config configs/three_stage.py:smoke --workdir {empty}", "empty.txt"),
+    ("launch", "--config configs/three_stage.py:smoke --workdir {empty}/run", "empty.txt"),
+    ("launch", "--config configs/three_stage.py:smoke --workdir {folder}", "holds other things"),
+    ("launch", "--config configs/three_stage.py:smoke --workdir /proc/run --book {book}", "/proc/run"),
+    ("launch", f"{SMOKE} --data {{folder}} --book {{book}}", "holds other files"),
+    ("launch", f"{SMOKE} --init_from {{folder}}", "is not a run directory"),
+    ("launch", f"{SMOKE} --init_from {{trained}} --config.model.num_layers=3", "another network"),
+    ("launch", "--workdir {trained} --config.seed=5", "seed: 0 -> 5"),
+    ("launch", "--workdir {trained} --book {other}", "the book is not (or no longer) the book.txt"),
+    ("launch", "--workdir {damaged}", "cannot read"),
+    # The other commands.
+    ("sample", "", "required: --workdir"),
+    ("sample", "--workdir {folder}", "is not a run directory"),
+    ("sample", "--workdir {run} --colour", "unknown option --colour"),
+    ("sample", "--workdir {run} --num-smaples 3", "did you mean --num_samples?"),
+    ("sample", "--workdir {run} text", "unexpected argument text"),
+    ("sample", "--workdir {run} --temperature warm", "invalid float value: 'warm'"),
+    ("sample", "--workdir {run} --temperature 0", "--top_k 1 always takes the likeliest"),
+    ("sample", "--workdir {run} --sampler greedy", "invalid choice: 'greedy'"),
+    ("sample", "--workdir {run} --seed -1", "--seed must lie in"),
+    ("data_prep", "", "required: --book, --out"),
+    ("data_prep", "--book {book} --out {run} --vocab 300", "did you mean --vocab_size?"),
+    ("data_prep", "--book {book} --out {run} --vocab_size 10", "vocab_size must be at least 260"),
+    ("data_prep", "--book {book} --out {folder}", "holds other files"),
+    ("runs", "", "required"),
+    ("runs", "lst", "invalid choice: 'lst'"),
+    ("runs", "list --dir absent", "absent"),
+    ("runs", "show {folder}", "is not a run directory"),
+    ("runs", "remove {folder} --yes", "is not a run directory"),
+]  # fmt: skip
+BAD_BOOKS = {
+    "empty": b"",
+    "short": b"Twelve words are not a book, however well they have been chosen.",
+    "binary": bytes(range(256)) * 40,
+    "rich": rb"{\rtf1\ansi " + b"word " * 400,
+    "word": b"PK\x03\x04" + b"word " * 400,
+    "pdf": b"%PDF-1.7 " + b"word " * 400,
+    "page": b"<!DOCTYPE html>\n<p>" + b"word " * 400,
+}
+BAD_CONFIGS = {
+    "broken_config": "def get_config():\n    return 1 / 0\n",
+    "syntax_config": "def get_config(:\n",
+    "empty_config": "",
+    "number_config": "def get_config():\n    return 3\n",
+    "partial_config": "import ml_collections as m\ndef get_config():\n    return m.ConfigDict({'seed': 0})\n",
+    "wrong_overrides": "overrides = {'model': {'num_layer': 3}}\n",
+}
+
+
+@pytest.fixture(scope="module")
+def places(smoke_run, tmp_path_factory) -> dict[str, Path]:
+    """What the table's names in braces stand for. Nothing here may change."""
+    folder = tmp_path_factory.mktemp("places")
+    made = {"run": folder / "run", "folder": folder / "folder", "book": folder / "book.txt"}
+    made["book"].write_text(built_in_chapters(3), encoding="utf-8")
+    made["other"] = folder / "other.txt"
+    made["other"].write_text(built_in_chapters(4), encoding="utf-8")
+    made["folder"].mkdir()
+    (made["folder"] / "note.txt").write_text("mine")
+    made["trained"], made["damaged"] = folder / "trained", folder / "damaged"
+    shutil.copytree(smoke_run, made["trained"], ignore=shutil.ignore_patterns("events*", "lock"))
+    made["damaged"].mkdir()
+    (made["damaged"] / "config.json").write_text("{")
+    for name, data in BAD_BOOKS.items():
+        made[name] = folder / f"{name}.txt"
+        made[name].write_bytes(data)
+    for name, text in BAD_CONFIGS.items():
+        made[name] = folder / f"{name}.py"
+        made[name].write_text(text)
+    return made
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """{path: digest} of everything below `folder`."""
+    found = sorted(p for p in folder.rglob("*") if "__pycache__" not in p.parts)
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for p in found}
+
+
+def invoke(program: str, arguments: list[str], monkeypatch) -> int:
+    """The command in this process: its exit code."""
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.chdir(REPO)
+    if program == "launch":
+        return cli.run(launch.command, "")
+    return {"sample": sample, "runs": runs, "data_prep": data_prep.__main__}[program].main()
+
+
+def test_the_table_is_long_enough():
+    assert len(set(MISTAKES)) == len(MISTAKES) >= 40
+
+
+@pytest.mark.parametrize(("program", "options", "reason"), MISTAKES, ids=lambda value: str(value)[:60])
+def test_a_mistake_is_one_line_and_leaves_nothing(program, options, reason, places, monkeypatch, capsys):
+    before = tree(places["folder"].parent)
+    handler = signal.getsignal(signal.SIGINT)
+    arguments = shlex.split(options.format(**{name: str(path) for name, path in places.items()}))
+    assert invoke(program, arguments, monkeypatch) == 2
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    told = [line for line in lines if line.startswith("error: ")]
+    assert told == lines[-1:], err  # one line, the last; before it only what was being done
+    assert reason in told[0] and "Traceback" not in err and out == ""
+    assert not re.search(r"did you mean \S*\?.*did you mean", told[0])
+    assert tree(places["folder"].parent) == before
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (["launch.py", "--cnfig", "x"], "error: unknown flag --cnfig; did you mean --config?"),
+        (["-m", "mdlm_jax.sample", "--seed", "x"], "error: --seed: invalid int value: 'x'"),
+        (["-m", "mdlm_jax.runs", "show", "absent"], "error: absent is not a run directory"),
+        (["-m", "data_prep", "--book", "x"], "error: the following arguments are required: --out"),
+    ],
+)  # fmt: skip
+def test_the_same_from_outside(command, reason, child_env):
+    done = subprocess.run(
+        [sys.executable, *command], cwd=REPO, env=child_env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(reason) and done.stderr.count("\n") == 1
+
+
+def test_a_python_without_the_packages_says_what_to_do(child_env):
+    code = (
+        "import sys; sys.modules['absl'] = None; import launch; sys.exit(launch.cli.run(launch.command, ''))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO, env=child_env, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "absl is not installed" in done.stderr and "make install" in done.stderr
+    assert done.stderr.count("\n") == 1
