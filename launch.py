@@ -178,10 +178,9 @@ def recommend(flags: dict[str, Any], book: Path) -> None:
             )
             plans[name] = config, data
         start_jax()
-        from mdlm_jax.estimate import recommend as lines
-
         from mdlm_jax.curriculum import plan
         from mdlm_jax.data import open_dataset
+        from mdlm_jax.estimate import recommend as lines
         from mdlm_jax.run_directory import complete
 
         made = {}

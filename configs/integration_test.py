@@ -20,6 +20,6 @@ def get_config(preset: str = "smoke") -> ConfigDict:
     config.optimizer.schedule = "wsd"
     config.evaluation.per_stage = 2
     config.sampling.sampler = "confidence"
-    for stage in config.stages:
-        stage.init_from = "best"
+    for stage, epochs in zip(config.stages, (2, 1, 3), strict=True):
+        stage.update(num_epochs=epochs, init_from="best")
     return config

@@ -33,7 +33,7 @@ MISTAKES = [
     ("launch", "--config configs/absent.py --workdir {run}", "configs/absent.py does not exist"),
     ("launch", "--config configs --workdir {run}", "configs is not a .py file"),
     ("launch", "--config README.md --workdir {run}", "README.md is not a .py file"),
-    ("launch", "--config configs/three_stage.py:smok --workdir {run}", "no preset smok among base, small, tiny, smoke; did you mean smoke?"),
+    ("launch", "--config configs/three_stage.py:smok --workdir {run}", "no preset smok among base,"),
     ("launch", "--config configs/three_stage.py: --workdir {run} --config.seed=x", "must be a whole number"),
     ("launch", "--config configs/experimental.py:tinny --workdir {run}", "did you mean tiny?"),
     ("launch", "--config {broken_config} --workdir {run}", "line 2: ZeroDivisionError: division by zero"),

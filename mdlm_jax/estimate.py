@@ -1,0 +1,170 @@
+"""What a plan costs in memory and time on the device that jax finds, before it is trained.
+
+Memory comes from tracing the loss, so it follows the network, the remat policy and the precision by itself;
+time from a short probe and the constants below. Of the plan itself nothing is allocated or compiled.
+"""
+
+import contextlib
+import functools
+import os
+import shlex
+import timeit
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdlm_jax.configuration import Config
+from mdlm_jax.curriculum import Stage
+from mdlm_jax.data import Dataset, held_out_windows
+from mdlm_jax.diffusion import Density, capacity
+from mdlm_jax.model import count_parameters, flops_per_token
+from mdlm_jax.optimizer import make_optimizer
+from mdlm_jax.progress import clock
+from mdlm_jax.train_state import build, init_params, make_loss
+
+# The share of the probe's rate that a run sustains, and seconds to compile a program. CPU: measured on two
+# AVX-512 cores (0.33 tiny, 0.41 small, 0.55 base, 0.45 evaluation). Accelerator: assumed, not measured.
+CPU_PACE, ACCELERATOR_PACE = (0.4, 6.0), (0.25, 30.0)
+STEP_SECONDS = 0.015  # of a step beside its FLOPs; measured at `smoke`, whose FLOPs hardly count
+RECOMPUTED = {"none": 1.0, "dots": 1.1, "full": 4 / 3}  # FLOPs done over FLOPs counted; full: forward twice
+LONGEST = 3600.0  # seconds that a suggested plan may take
+MEMORY_SHARE = 0.8  # of the device's that it may take: the process itself needs some, and estimates err
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device; `step`, `evaluation` and `sampling` only while they run."""
+
+    state: int  # weights, their average and the optimizer state: exact
+    step: int  # added by a train step
+    evaluation: int  # added by a held-out evaluation, whatever the micro_batch
+    sampling: int  # the weights and one canvas of seq_len, under the costliest sampler
+    total: int  # the most that training holds at once
+
+
+def _bytes(tree: Any) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _kept(config: Config, density: Density, per_row: int, **changes: Any) -> int:
+    """Bytes kept for the backward pass of a micro-batch: the outputs of `jax.vjp` that are not its inputs."""
+    model = replace(config.model, **changes)
+    config, allowed = replace(config, model=model), np.zeros(model.vocab_rows, bool)
+    loss_fn = make_loss(config, build(model), allowed, 0, density, per_row)
+    tokens = jax.ShapeDtypeStruct((config.micro_batch, model.seq_len), jnp.int32)
+    batch = {"tokens": tokens, "segments": tokens, "scored": jax.ShapeDtypeStruct(tokens.shape, bool)}
+    vjp = jax.make_jaxpr(lambda p, b: jax.vjp(lambda q: loss_fn(q, b, jax.random.key(0)), p, has_aux=True)[1])
+    traced = vjp(jax.eval_shape(lambda: init_params(model, 0)), batch).jaxpr
+    given = {id(v) for v in traced.invars}
+    return sum({id(v): _bytes(v.aval) for v in traced.outvars if id(v) not in given}.values())
+
+
+def _protocol(config: Config) -> tuple[int, int, int]:
+    """Strata and replicates of a held-out window (1, 1 for the twin), and the rows evaluated at a time."""
+    strata, replicates = config.evaluation.strata, config.evaluation.replicates
+    return (1, 1, 32) if config.model.causal else (strata, replicates, max(1, 64 // strata) * strata)
+
+
+def memory(config: Config, stages: Sequence[Stage] = ()) -> Memory:
+    """Bytes that a complete config needs; `stages` bound the masked positions (without: a segment a row).
+
+    A step adds the gradients (twice where they are accumulated) and the larger of what the forward pass keeps
+    and, when the logits (two copies) are behind it, the rest with all that one block keeps without remat.
+
+    State and step were 0.91 to 1.37 times XLA's own figures for a CPU (`smoke` to `base`, 1 to 32 rows, 512
+    to 25,024 of vocabulary, every remat): below 0.96 in bfloat16, which XLA computes in float32 there, and
+    with label smoothing; above 1.16 where layers are unrolled. Not measured on an accelerator.
+    """
+    model, micro, length = config.model, config.micro_batch, config.model.seq_len - 1
+    cases = [(s.density, s.data.per_row) for s in stages] or [(Density(), 1)]
+    bounds = {capacity(micro * length, length, micro * n, density): (density, n) for density, n in cases}
+    scored, masks = micro * length if model.causal else max(bounds), bounds[max(bounds)]
+    merged = model.layers == "unroll" and jax.default_backend() == "cpu"  # XLA undoes remat there
+    kept = _kept(config, *masks, remat="none" if merged else model.remat)
+    block = _kept(config, *masks, num_layers=1, remat="none")
+    block -= _kept(config, *masks, num_layers=1, remat="full")
+    params = jax.eval_shape(lambda: init_params(model, 0))
+    optimizer = jax.eval_shape(make_optimizer(config.optimizer, 1).init, params)
+    weights, logits = _bytes(params), 8 * model.vocab_rows  # logits: two copies of a position's
+    state = 2 * weights + _bytes(optimizer) + 12  # 12: the step and the key
+    step = weights * (1 + (micro < config.batch_size)) + kept + max(0, block - logits * scored)
+    copy, (strata, _, rows) = weights // 2 if config.precision == "bf16" else 0, _protocol(config)
+    head = logits * rows * model.seq_len * (strata + 1) // (2 * strata)
+    evaluation = copy + max(head, block * rows // micro // 2)  # forward alone holds half a block
+    sampling = weights + copy + block // micro + 5 * logits * model.seq_len  # top-p sorts
+    # A transition evaluates the new stage's state while the old one is still there.
+    total = state + max(step, evaluation + state * (len(config.stages) > 1))
+    return Memory(state, step, evaluation, sampling, total)
+
+
+@functools.cache
+def measured_flops() -> float:
+    """FLOP/s of a matrix product, the best of four: float32 1024^3 on a CPU, bfloat16 4096^3 elsewhere."""
+    size, kind = (1024, jnp.float32) if jax.default_backend() == "cpu" else (4096, jnp.bfloat16)
+    x, product = jax.random.normal(jax.random.key(0), (size, size), kind), jax.jit(jnp.matmul)
+    return 2 * size**3 / min(timeit.repeat(lambda: product(x, x).block_until_ready(), number=1, repeat=4))
+
+
+def seconds(config: Config, stages: Sequence[Stage], dataset: Dataset) -> float:
+    """Seconds that all `stages` take, with compilation and every held-out evaluation.
+
+    Within a factor of two on the CPU of the constants when it is idle; elsewhere a guess. Raises DataError
+    when a held-out split is empty or damaged.
+    """
+    model, (strata, replicates, rows) = config.model, _protocol(config)
+    share, compilation = CPU_PACE if jax.default_backend() == "cpu" else ACCELERATOR_PACE
+    flops = RECOMPUTED[model.remat] * sum(s.flops for s in stages)
+    position = flops_per_token(model, (strata + 1) / (2 * strata)) / 3  # forward alone
+    # Within a stage, at its start (of the first only if it has weights from a run); the test at the end.
+    validations = (config.evaluation.per_stage + 1) * len(stages) - (not config.init_from)
+    for split, times in (("validation", validations), ("test", 1)):
+        windows = len(held_out_windows(dataset, split, model.seq_len)["tokens"])
+        flops += times * replicates * -(-windows * strata // rows) * rows * model.seq_len * position
+    steps = sum(s.data.num_steps for s in stages)
+    return flops / (share * measured_flops()) + steps * STEP_SECONDS + (len(stages) + 1) * compilation
+
+
+def device_memory() -> int | None:
+    """Bytes that jax may use of the accelerator, or that the machine or container has; None: not known."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_limit")
+    limits = []
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not every system has these names
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits, default=None)
+
+
+def recommend(plans: Mapping[str, tuple[Config, list[Stage], Dataset]], book: str | None) -> list[str]:
+    """Lines for a person: the device, a table of the plans' costs there, a suggestion and its command.
+
+    `plans` maps what --config takes to a complete config, its stages and its data, from small to large;
+    `book` is the command's --book, None for the built-in one.
+    """
+    available, fitting = device_memory(), []
+    size = f"{available / 1e9:.1f} GB of memory" if available else "unknown memory"
+    lines = [f"Device: {jax.default_backend()} ({jax.devices()[0].device_kind}), {size}", ""]
+    lines += [f"{'plan':30} {'parameters':>12} {'tokens':>12} {'steps':>8} {'memory':>10} {'time':>8}"]
+    for name, (config, stages, dataset) in plans.items():
+        needs, lasts = memory(config, stages).total, seconds(config, stages, dataset)
+        tokens, steps = sum(s.data.tokens for s in stages), sum(s.data.num_steps for s in stages)
+        parameters, needed = count_parameters(config.model)["true"], f"{needs / 1e9:.2f} GB"
+        lines += [f"{name:30} {parameters:12,} {tokens:12,} {steps:8,} {needed:>10} {clock(lasts):>8}"]
+        if lasts <= LONGEST and needs <= MEMORY_SHARE * (available or needs / MEMORY_SHARE):
+            fitting.append(name)
+    best = fitting[-1] if fitting else next(iter(plans))
+    why = "the largest within" if fitting else "the smallest; be warned, none stays within"
+    return [
+        *lines,
+        "(estimates; the times come from a short probe and may be off by a factor of two)",
+        f"Suggested: {best}, {why} {MEMORY_SHARE:.0%} of the memory and {clock(LONGEST)}.",
+        "That a larger network is better on one book has not been measured: only tiny has published figures.",
+        shlex.join(["python", "launch.py", "--config", best, *(["--book", book] if book else [])]),
+    ]

@@ -1,0 +1,209 @@
+"""What a plan costs: memory against XLA's own figures, what time is made of, and what is suggested."""
+
+import dataclasses
+import inspect
+import shlex
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import three_stage
+from mdlm_jax import estimate, sampler
+from mdlm_jax.configuration import Config, resolve
+from mdlm_jax.curriculum import begin, plan
+from mdlm_jax.data import held_out_windows, open_dataset
+from mdlm_jax.estimate import Memory, device_memory, measured_flops, memory, recommend, seconds
+from mdlm_jax.evaluation.likelihood import make_bound
+from mdlm_jax.model import flops_per_token
+from mdlm_jax.optimizer import make_optimizer
+from mdlm_jax.run_directory import complete
+from mdlm_jax.train_state import build, denoiser, init_params, make_loss, make_train_step
+
+replace = dataclasses.replace
+QUICK = {"xla_backend_optimization_level": 0}  # the buffers are the same
+
+
+@pytest.fixture(scope="module")
+def dataset(dataset_dir):
+    return open_dataset(dataset_dir)
+
+
+def preset(name: str, dataset, micro: int = 4, batch: int = 8, precision: str = "float32", **model) -> Config:
+    config = resolve(three_stage.get_config(name))
+    config = replace(config, micro_batch=micro, batch_size=batch, precision=precision)
+    return complete(replace(config, model=replace(config.model, **model)), dataset)
+
+
+def struct(shape: tuple, kind: type) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, kind)
+
+
+def held(compiled: jax.stages.Compiled) -> int:
+    """Bytes that XLA plans for a program, its arguments included."""
+    m = compiled.memory_analysis()
+    return m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.temp_size_in_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("smoke", dict(remat="none", micro=8)),
+        ("smoke", dict(remat="dots", micro=1)),
+        ("smoke", dict(remat="full", micro=8)),
+        ("smoke", dict(remat="full", layers="unroll", causal=True)),
+        ("tiny", dict(remat="none", micro=8, precision="bf16_products")),
+    ],
+)
+def test_memory_of_a_train_step_is_what_xla_says(name, changes, dataset):
+    config = preset(name, dataset, **changes)
+    if name == "smoke":  # Muon takes seconds to compile
+        config = replace(config, optimizer=replace(config.optimizer, name="adamw"))
+    stage = plan(config, dataset)[-1]
+    optimizer = make_optimizer(config.optimizer, stage.data.num_steps)
+    forbidden = np.zeros(config.model.vocab_rows, bool)
+    loss_fn = make_loss(config, build(config.model), forbidden, 1, stage.density, stage.data.per_row)
+    train_step = make_train_step(loss_fn, optimizer, 0.9, config.micro_batch, 0)
+
+    params = jax.eval_shape(lambda: init_params(config.model, 0))
+    state = jax.eval_shape(lambda p: begin(p, p, optimizer, 0, stage), params)
+    batch = {k: struct(v.shape, v.dtype) for k, v in next(stage.data.batches()).items()}
+    compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile(QUICK)
+
+    needed = memory(config, [stage])
+    assert needed.state == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    assert 0.9 <= (needed.state + needed.step) / held(compiled) <= 1.4
+    assert needed.total >= needed.state + needed.step
+
+
+def test_memory_of_evaluation_and_sampling_is_bounded(dataset):
+    config = preset("tiny", dataset)
+    needed, model, graphdef = memory(config), config.model, build(config.model)
+    params, forbidden = jax.eval_shape(lambda: init_params(model, 0)), np.zeros(model.vocab_rows, bool)
+    weights, key = (needed.state - 12) // 4, jax.eval_shape(lambda: jax.random.key(0))
+
+    group, length = 64 // config.evaluation.strata, model.seq_len
+    windows = dict.fromkeys(("tokens", "segments"), np.zeros((group, length), np.int32))
+    bound = make_bound(config, graphdef, forbidden, 1, windows)
+    program = inspect.getclosurevars(bound).nonlocals["nats_of"]
+    tokens, scored = struct((group, length), jnp.int32), struct((group, length), bool)
+    compiled = program.lower(params, tokens, tokens, scored, key).compile(QUICK)
+    assert 0.8 <= needed.evaluation / (held(compiled) - weights) <= 2
+
+    def denoise(context, tokens, index):
+        return denoiser(graphdef, context[0], forbidden, context[1])(tokens, index)
+
+    row = struct((1, length), jnp.int32)
+    compiled = sampler.sample.lower(
+        denoise, (params, row), key, row, struct(row.shape, bool), sampler.Law(),
+        steps=32, sampler="ancestral", mask_id=1,
+    ).compile(QUICK)  # fmt: skip
+    assert 0.8 <= needed.sampling / held(compiled) <= 2
+
+
+def test_memory_allocates_nothing_and_follows_the_plan(dataset):
+    config = preset("base", dataset, micro=32, batch=32, remat="full")
+    before = len(jax.live_arrays())
+    huge = memory(replace(config, model=replace(config.model, d_model=12288, num_layers=96, num_heads=96)))
+    assert huge.state > 16 * 96 * 12 * 12288**2
+    assert len(jax.live_arrays()) <= before + 1  # a random key
+    base = memory(config)
+    # Micro-batches cost a second copy of the gradients, and save activations; evaluation stays.
+    small = memory(replace(config, micro_batch=1))
+    assert small.step < base.step and small.state == base.state
+    assert small.step >= 2 * (base.state - 12) // 4
+    assert small.evaluation == pytest.approx(base.evaluation, rel=0.05)
+    for remat, other in (("dots", "full"), ("none", "dots")):
+        more, less = (memory(replace(config, model=replace(config.model, remat=r))) for r in (remat, other))
+        assert more.step > 1.5 * less.step
+    assert memory(replace(config, precision="bf16")).step < base.step
+    one = replace(config, stages=config.stages[:1], micro_batch=1)  # no transition: one state at a time
+    assert small.total == small.state * 2 + small.evaluation == memory(one).total + small.state
+
+
+def test_time_is_made_of_training_evaluation_steps_and_compilation(dataset, monkeypatch):
+    config = preset("smoke", dataset, remat="none")
+    stages = plan(config, dataset)
+    rest = sum(s.data.num_steps for s in stages) * estimate.STEP_SECONDS + 4 * estimate.CPU_PACE[1]
+    monkeypatch.setattr(estimate, "measured_flops", lambda: 1 / estimate.CPU_PACE[0])  # a FLOP takes a second
+
+    def flops(config: Config) -> float:
+        return seconds(config, stages, dataset) - rest
+
+    training = sum(s.flops for s in stages)
+    validation, test = (len(held_out_windows(dataset, s, 64)["tokens"]) for s in ("validation", "test"))
+    # At the end of three stages, at two transitions, and the test; 2 replicates of 16 strata, 4 windows a call.
+    window = 2 * 16 * 64 * flops_per_token(config.model, 17 / 32) / 3
+    one, last = (-(-number // 4) * 4 * window for number in (validation, test))
+    assert flops(config) == pytest.approx(training + 5 * one + last)
+    more = replace(config, evaluation=replace(config.evaluation, replicates=4))
+    assert flops(more) == pytest.approx(training + 2 * (5 * one + last))
+    often = replace(config, evaluation=replace(config.evaluation, per_stage=2), init_from="a run")
+    assert flops(often) == pytest.approx(training + 9 * one + last)
+    remat = replace(config, model=replace(config.model, remat="full"))
+    assert flops(remat) == pytest.approx(4 / 3 * training + 5 * one + last)
+    twin = replace(config, model=replace(config.model, causal=True))  # each window once, 32 a call
+    window = 64 * flops_per_token(twin.model, 1.0) / 3
+    one, last = (-(-number // 32) * 32 * window for number in (validation, test))
+    assert flops(twin) == pytest.approx(training + 5 * one + last)
+
+
+def test_the_probe_runs_once():
+    assert 1e8 < measured_flops() < 1e14
+    assert measured_flops() == measured_flops()
+
+
+def test_device_memory(monkeypatch, tmp_path):
+    here = device_memory()
+    assert here is None or here > 1e8
+    monkeypatch.setattr(estimate, "Path", lambda _: tmp_path / "memory.max")
+    (tmp_path / "memory.max").write_text("12345678\n")
+    assert device_memory() == 12345678
+    (tmp_path / "memory.max").write_text("max\n")
+    assert device_memory() != 12345678
+    monkeypatch.delattr(estimate.os, "sysconf")
+    assert device_memory() is None
+    for stats, expected in (({"bytes_limit": 5}, 5), ({}, None), (None, None)):
+        device = types.SimpleNamespace(platform="gpu", memory_stats=lambda stats=stats: stats)
+        monkeypatch.setattr(jax, "devices", lambda device=device: [device])
+        assert device_memory() == expected
+
+
+@pytest.mark.parametrize(
+    ("available", "hours", "suggested", "warned"),
+    [
+        (100, (0.1, 0.5, 0.9), "c", False),
+        (100, (0.1, 0.5, 1.1), "b", False),
+        (30, (0.1, 0.5, 0.9), "b", False),  # c needs more than 80 %
+        (100, (2.0, 3.0, 4.0), "a", True),
+        (5, (0.1, 0.5, 0.9), "a", True),
+        (None, (0.1, 0.5, 0.9), "c", False),
+    ],
+)
+def test_recommend_suggests_the_largest_that_fits(available, hours, suggested, warned, dataset, monkeypatch):
+    config = preset("smoke", dataset)
+    made = config, plan(config, dataset), dataset
+    needs = iter((10, 20, 30))
+    lasts = iter(3600 * h for h in hours)
+    monkeypatch.setattr(estimate, "memory", lambda *_: Memory(0, 0, 0, 0, next(needs) * 10**9))
+    monkeypatch.setattr(estimate, "seconds", lambda *_: next(lasts))
+    monkeypatch.setattr(estimate, "device_memory", lambda: available and available * 10**9)
+    lines = recommend({"a": made, "b": made, "c": made}, "my book's.txt")
+    assert ("be warned" in "\n".join(lines)) == warned
+    assert "cpu" in lines[0] and ("unknown memory" in lines[0]) == (available is None)
+    [c] = [line for line in lines if line.startswith("c ")]
+    assert "30.00 GB" in c and f"{sum(s.data.num_steps for s in made[1]):,}" in c
+    assert "has not been measured" in lines[-2]
+    assert shlex.split(lines[-1]) == [
+        "python", "launch.py", "--config", suggested, "--book", "my book's.txt",
+    ]  # fmt: skip
+
+
+def test_recommend_takes_real_plans(dataset):
+    config = preset("smoke", dataset)
+    name = "configs/three_stage.py:smoke"
+    lines = recommend({name: (config, plan(config, dataset), dataset)}, None)
+    assert lines[-1] == f"python launch.py --config {name}"
+    assert all(len(line) <= 100 for line in lines)
