@@ -134,7 +134,7 @@ def test_time_is_made_of_training_evaluation_steps_and_compilation(dataset, monk
 
     training = sum(s.flops for s in stages)
     validation, test = (len(held_out_windows(dataset, s, 64)["tokens"]) for s in ("validation", "test"))
-    # At the end of three stages, at two transitions, and the test; 2 replicates of 16 strata, 4 windows a call.
+    # At three ends and two starts of stages, and the test; 2 replicates of 16 strata, 4 windows a call.
     window = 2 * 16 * 64 * flops_per_token(config.model, 17 / 32) / 3
     one, last = (-(-number // 4) * 4 * window for number in (validation, test))
     assert flops(config) == pytest.approx(training + 5 * one + last)
