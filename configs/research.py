@@ -1,6 +1,9 @@
 """The older, comprehensive plan: 50 / 100 / 150 epochs under each stage's own mask rates, tight error bars.
 
-python launch.py --config configs/research.py --book my_book.txt
+    python launch.py --config configs/research.py --book my_book.txt
+
+Expect half the time of three_stage.py (`launch.py --recommend` estimates that) and a standard error a third
+as large. Not measured at base; @RES@
 """
 
 from ml_collections import ConfigDict

@@ -3,9 +3,11 @@
     python launch.py --config configs/three_stage.py            # base: one GPU
     python launch.py --config configs/three_stage.py:small      # a small GPU, or hours of CPU
     python launch.py --config configs/three_stage.py:tiny       # minutes on two CPU cores
-    python launch.py --config configs/three_stage.py:smoke      # seconds: does everything work?
+    python launch.py --config configs/three_stage.py:smoke      # a minute: does everything work?
 
-Any field can be overridden: --config.optimizer.learning_rate=1e-3 --config.stages[2].num_epochs=20.
+Expect, on the built-in novel (28k words; bits per byte of its validation and test chapters, byte 5-gram
+2.107 and 2.113): tiny 3 minutes on two cores, 2.125 and 2.097; smoke a minute, 2.510 and 2.505. base and
+small have not been measured; `launch.py --recommend` estimates their time and memory.
 """
 
 from ml_collections import ConfigDict

@@ -168,8 +168,8 @@ def compare(paths: list[Path]) -> str:
     differing = [name for name in names if len({run.get(name) for run in runs}) > 1]
     rows = {"": "{name}", "State": "{state}", "Book": "{dataset.book.name}"}
     rows |= {name.removeprefix("config."): f"{{{name}}}" for name in differing} | FIGURES
-    lines = [table([[label, *(fill(cell, run) for run in runs)] for label, cell in rows.items()]), LOWER]
-    lines += [] if differing else ["same configuration"]
+    cells = [[clean(label), *(fill(cell, run) for run in runs)] for label, cell in rows.items()]
+    lines = [table(cells), LOWER] if differing else [table(cells), LOWER, "same configuration"]
     for what, field in (("books", "dataset.book.sha256"), ("split seeds", "dataset.split.seed")):
         if len({run.get(field) for run in runs}) > 1:
             lines += [f"The held-out figures are NOT comparable: the {what} differ."]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.filesize import decimal
@@ -26,7 +26,7 @@ STATES = [  # STATUS.json, state, state while the lock is held
     ("no status", "cut off", "running"), ("nothing", "empty", "running"), ("running", "cut off", "running"),
 ]  # fmt: skip
 HOLD = "import fcntl; f = open('lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
-PLACES = ("notes.txt", "samples/notes.md", "data/book.txt", "report/mine.html", "checkpoints/mine.txt")
+PLACES = ("lock.txt", "samples/notes.md", "data/book.txt", "report/mine.html", "checkpoints/mine.txt")
 PLACES += ("checkpoints/1_foundational/mine.txt", "checkpoints/1_foundational/5/mine.txt", "mine/config.json")
 ANSWERS = {"y\nyes\n": [], "Y\nn\n": ["two"], "\ny\n": ["one"], "": ["one", "two"], "yep\n": ["one", "two"]}
 MISTAKES = {
@@ -163,6 +163,7 @@ def test_a_broken_file_is_named_and_the_rest_told(make, capsys, file, content):
 
 
 @settings(max_examples=100)
+@example(({}, {}, {"stage": "x", "step": 1, "steps": 1, "share_done": 10**400}, {}))
 @given(st.tuples(*[st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6)] * 4))
 def test_whatever_the_files_hold_it_is_told(tmp_path_factory, contents):
     run = tmp_path_factory.mktemp("any") / "run"
@@ -179,6 +180,9 @@ def test_show_tells_all(make, capsys):
     run = make("my run")
     for seed in (1, 2):
         sample.save({"seed": seed, "text": "x"}, run)
+    shutil.copytree(
+        run / "checkpoints" / "1_foundational" / "10", run / "checkpoints" / "1_foundational" / "1"
+    )
     (run / "plan.txt").write_text("The plan:\n\tstage\x1b[31m 1\n")
     screen = ask(capsys, "show", run)
     config, dataset, report = (told(run, f) for f in ("config.json", "dataset.json", "report/report.json"))
@@ -239,7 +243,7 @@ def test_compare_names_the_fields_that_differ_and_no_others(make, capsys):
     def change(config):
         config["model"]["d_model"] = 512
         config["stages"][1]["num_epochs"] = 77
-        config["new.field"] = "x" * 99
+        config["new.field\x1b"] = "x" * 99
 
     out = ask(capsys, "compare", make("a"), make("b", config=change), make("c"))
     assert "same configuration" not in out and "NOT comparable" not in out
@@ -276,11 +280,12 @@ def test_nothing_of_a_book_or_a_directory_reaches_the_terminal(make, capsys):
     assert "\x1b" not in refused(capsys, "show", run)
 
 
+@example([("x" * 57, ""), ("", "x" * 56)])
 @given(st.lists(st.tuples(*[st.text(max_size=70).map(runs.clean)] * 2), min_size=1, max_size=5))
 def test_columns_are_aligned(rows):
     lines = runs.table([[*row, "|"] for row in rows]).splitlines()
-    assert len(lines) == len(rows) and len({cell_len(line) for line in lines}) == 1
-    assert cell_len(lines[0]) <= 2 * (56 + 2) + 1
+    one, two = (min(56, max(map(cell_len, column))) for column in zip(*rows, strict=True))
+    assert [cell_len(line) for line in lines] == [one + 2 + two + 2 + 1] * len(rows)
 
 
 @pytest.mark.parametrize("place", PLACES)
