@@ -18,12 +18,14 @@ from typing import Any
 
 from data_prep.config import PrepConfig, PrepError
 from mdlm_jax import cli
-from mdlm_jax.configuration import Config, ConfigError, UserError, nearest, resolve
+from mdlm_jax.configuration import Config, ConfigError, UserError, flat, nearest, resolve
 
 ROOT = Path(__file__).resolve().parent
 BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"
 PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder")  # what config.data sets of a preparation
 SIZES = ("tiny", "small", "base")  # of configs/three_stage.py, for --recommend
+LONGEST = 3600.0  # seconds that a suggested plan may take
+MEMORY_SHARE = 0.8  # of the device's that it may take: estimates err
 FLAGS = {
     "config": "plan: file.py or file.py:preset (default: that of --workdir's or --init_from's run)",
     "config_overrides": "file.py with a line overrides = {...}; --config.NAME=VALUE comes after it",
@@ -39,8 +41,8 @@ SWITCHES = {
 }
 
 
-def parse(argv: list[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """absl's flags, and the (field, text) pairs of --config.FIELD=TEXT. Raises UsageError."""
+def parse(argv: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """absl's flags, and {FIELD: TEXT} of the --config.FIELD=TEXT. Raises UsageError."""
     from absl import flags
 
     values = flags.FlagValues()
@@ -49,7 +51,9 @@ def parse(argv: list[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     for name, doc in SWITCHES.items():
         short = "h" if name == "help" else None
         flags.DEFINE_bool(name, False, doc, short_name=short, flag_values=values)
-    rest, overrides, words = [], [], iter(argv)
+    rest: list[str] = []
+    overrides: dict[str, str] = {}
+    words = iter(argv)
     for word in words:
         field = re.fullmatch(r"--?config([.\[].*?)(?:=(.*))?", word, re.DOTALL)
         if not field:
@@ -58,7 +62,7 @@ def parse(argv: list[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         text = next(words, "--") if field[2] is None else field[2]
         if field[2] is None and text.startswith("--"):
             raise cli.UsageError(f"{word} needs a value: {word}=...")
-        overrides.append((field[1].removeprefix("."), text))
+        overrides |= {field[1].removeprefix("."): text}
     try:
         left = values(["launch.py", *rest])[1:]
     except flags.UnrecognizedFlagError as error:
@@ -71,7 +75,7 @@ def parse(argv: list[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     return {name: values[name].value for name in (*FLAGS, *SWITCHES)}, overrides
 
 
-def configure(flags: dict[str, Any], overrides: list[tuple[str, str]]) -> Config:
+def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
     """The plan: file, then overrides file, then command line. Raises ConfigError or UsageError."""
     from mdlm_jax import config_file
 
@@ -81,7 +85,7 @@ def configure(flags: dict[str, Any], overrides: list[tuple[str, str]]) -> Config
         values = config_file.load(flags["config"])
     elif saved:
         try:
-            values = json.loads(saved.read_text(encoding="utf-8"))
+            values = flat(json.loads(saved.read_text(encoding="utf-8")))
         except ValueError as error:
             raise ConfigError(f"cannot read {saved}: {error}") from None
     else:
@@ -90,13 +94,10 @@ def configure(flags: dict[str, Any], overrides: list[tuple[str, str]]) -> Config
             "python launch.py --recommend suggests one, --help lists everything"
         )
     if flags["config_overrides"]:
-        for name, value in config_file.load_overrides(Path(flags["config_overrides"])).items():
-            config_file.override(values, name, value)
+        values = config_file.merge(values, config_file.load_overrides(Path(flags["config_overrides"])))
     if flags["init_from"] is not None:
         values["init_from"] = flags["init_from"]
-    for name, text in overrides:
-        config_file.override(values, name, text)
-    return resolve(values)
+    return resolve(config_file.merge(values, overrides))
 
 
 def help_text(config: Config, plan: str) -> str:
@@ -163,32 +164,53 @@ def check_prepared(config: Config, book: Path | None, data: Path, tokenizer: Pat
     dataset.verify()
 
 
-def recommend(flags: dict[str, Any], book: Path) -> None:
-    """Prepares the book in a scratch directory and prints what each size would cost here."""
+def recommend(book: str | None) -> list[str]:
+    """What each size would cost here, and a suggestion; the book is prepared in a scratch directory."""
     from mdlm_jax import config_file
 
+    costs = []
     with tempfile.TemporaryDirectory() as scratch:
-        plans = {}
         for size in SIZES:
             name = f"configs/three_stage.py:{size}"
-            config = resolve(config_file.load(str(ROOT / name)))
             say(f"trying {name} ...")
-            prepare(
-                config, book, data := Path(scratch) / str(config.data.vocab_size), None, lambda line: None
-            )
-            plans[name] = config, data
-        start_jax()
-        from mdlm_jax.curriculum import plan
-        from mdlm_jax.data import open_dataset
-        from mdlm_jax.estimate import recommend as lines
-        from mdlm_jax.run_directory import complete
+            config = resolve(config_file.load(str(ROOT / name)))
+            data = Path(scratch) / str(config.data.vocab_size)
+            prepare(config, Path(book or BUILT_IN), data, None, lambda line: None)
+            start_jax()
+            from mdlm_jax.curriculum import plan
+            from mdlm_jax.data import open_dataset
+            from mdlm_jax.estimate import device_memory, memory, seconds
+            from mdlm_jax.model import count_parameters
+            from mdlm_jax.run_directory import complete
 
-        made = {}
-        for name, (config, data) in plans.items():
             dataset = open_dataset(data)
             config = complete(config, dataset)
-            made[name] = config, plan(config, dataset), dataset
-        print("\n".join(lines(made, flags["book"])))
+            stages = plan(config, dataset)
+            sums = [sum(x) for x in zip(*((s.data.tokens, s.data.num_steps) for s in stages), strict=True)]
+            needed, lasts = memory(config, stages).total, seconds(config, stages, dataset)
+            costs.append((name, count_parameters(config.model)["true"], *sums, needed, lasts))
+    return suggest(costs, device_memory(), book)
+
+
+def suggest(costs: list[tuple], available: int | None, book: str | None) -> list[str]:
+    """A table of (plan, parameters, tokens, steps, bytes, seconds), small to large; the plan that fits."""
+    from mdlm_jax.progress import clock
+
+    head = f"{'plan':30} {'parameters':>12} {'tokens':>12} {'steps':>8} {'memory':>10} {'time':>8}"
+    rows = [f"{c[0]:30} {c[1]:12,} {c[2]:12,} {c[3]:8,} {c[4] / 1e9:7.2f} GB {clock(c[5]):>8}" for c in costs]
+    room = MEMORY_SHARE * available if available else float("inf")
+    fitting = [name for name, *_, needed, lasts in costs if lasts <= LONGEST and needed <= room]
+    best = fitting[-1] if fitting else costs[0][0]
+    why = "the largest within" if fitting else "the smallest; be warned, none stays within"
+    here = f" of {available / 1e9:.1f} GB" if available else ""
+    return [
+        head,
+        *rows,
+        "(estimates; the times come from a short probe and may be off by a factor of two)",
+        f"Suggested: {best}, {why} {clock(LONGEST)} and {MEMORY_SHARE:.0%} of this machine's memory{here}.",
+        "That a larger network is better on one book has not been measured: only tiny has published figures.",
+        shlex.join(["python", "launch.py", "--config", best, *(["--book", book] if book else [])]),
+    ]
 
 
 def figures(report: dict[str, Any]) -> list[str]:
@@ -214,7 +236,8 @@ def launch(argv: list[str]) -> None:
     given = Path(flags["book"]) if flags["book"] else None
     book = given or BUILT_IN
     if flags["recommend"]:
-        return recommend(flags, book)
+        print("\n".join(recommend(flags["book"])))
+        return
     config = configure(flags, overrides)
     if flags["print_config"]:
         from mdlm_jax.config_file import as_flags

@@ -7,9 +7,8 @@ time from a short probe and the constants below. Of the plan itself nothing is a
 import contextlib
 import functools
 import os
-import shlex
 import timeit
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage
 from mdlm_jax.data import Dataset, held_out_windows
 from mdlm_jax.diffusion import Density, capacity
-from mdlm_jax.model import count_parameters, flops_per_token
+from mdlm_jax.model import flops_per_token
 from mdlm_jax.optimizer import make_optimizer
-from mdlm_jax.progress import clock
 from mdlm_jax.train_state import build, init_params, make_loss
 
 # The share of the probe's rate that a run sustains, and seconds to compile a program. CPU: measured on two
@@ -32,19 +30,18 @@ from mdlm_jax.train_state import build, init_params, make_loss
 CPU_PACE, ACCELERATOR_PACE = (0.4, 6.0), (0.25, 30.0)
 STEP_SECONDS = 0.015  # of a step beside its FLOPs; measured at `smoke`, whose FLOPs hardly count
 RECOMPUTED = {"none": 1.0, "dots": 1.1, "full": 4 / 3}  # FLOPs done over FLOPs counted; full: forward twice
-LONGEST = 3600.0  # seconds that a suggested plan may take
-MEMORY_SHARE = 0.8  # of the device's that it may take: the process itself needs some, and estimates err
+PROCESS = 1_500_000_000  # bytes beside the arrays (Python, libraries, XLA), on a CPU; measured at `tiny`
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes on the device; `step`, `evaluation` and `sampling` only while they run."""
 
-    state: int  # weights, their average and the optimizer state: exact
+    state: int  # weights, their average, the optimizer state, a step and a key (12 bytes): exact
     step: int  # added by a train step
     evaluation: int  # added by a held-out evaluation, whatever the micro_batch
     sampling: int  # the weights and one canvas of seq_len, under the costliest sampler
-    total: int  # the most that training holds at once
+    total: int  # the most that training holds at once; on a CPU with the process itself
 
 
 def _bytes(tree: Any) -> int:
@@ -84,21 +81,20 @@ def memory(config: Config, stages: Sequence[Stage] = ()) -> Memory:
     cases = [(s.density, s.data.per_row) for s in stages] or [(Density(), 1)]
     bounds = {capacity(micro * length, length, micro * n, density): (density, n) for density, n in cases}
     scored, masks = micro * length if model.causal else max(bounds), bounds[max(bounds)]
-    merged = model.layers == "unroll" and jax.default_backend() == "cpu"  # XLA undoes remat there
-    kept = _kept(config, *masks, remat="none" if merged else model.remat)
+    cpu = jax.default_backend() == "cpu"  # XLA undoes remat there where layers are unrolled
+    kept = _kept(config, *masks, remat="none" if cpu and model.layers == "unroll" else model.remat)
     block = _kept(config, *masks, num_layers=1, remat="none")
     block -= _kept(config, *masks, num_layers=1, remat="full")
     params = jax.eval_shape(lambda: init_params(model, 0))
-    optimizer = jax.eval_shape(make_optimizer(config.optimizer, 1).init, params)
     weights, logits = _bytes(params), 8 * model.vocab_rows  # logits: two copies of a position's
-    state = 2 * weights + _bytes(optimizer) + 12  # 12: the step and the key
+    state = 12 + 2 * weights + _bytes(jax.eval_shape(make_optimizer(config.optimizer, 1).init, params))
     step = weights * (1 + (micro < config.batch_size)) + kept + max(0, block - logits * scored)
     copy, (strata, _, rows) = weights // 2 if config.precision == "bf16" else 0, _protocol(config)
     head = logits * rows * model.seq_len * (strata + 1) // (2 * strata)
     evaluation = copy + max(head, block * rows // micro // 2)  # forward alone holds half a block
     sampling = weights + copy + block // micro + 5 * logits * model.seq_len  # top-p sorts
     # A transition evaluates the new stage's state while the old one is still there.
-    total = state + max(step, evaluation + state * (len(config.stages) > 1))
+    total = PROCESS * cpu + state + max(step, evaluation + state * (len(config.stages) > 1))
     return Memory(state, step, evaluation, sampling, total)
 
 
@@ -140,31 +136,3 @@ def device_memory() -> int | None:
     with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return min(limits, default=None)
-
-
-def recommend(plans: Mapping[str, tuple[Config, list[Stage], Dataset]], book: str | None) -> list[str]:
-    """Lines for a person: the device, a table of the plans' costs there, a suggestion and its command.
-
-    `plans` maps what --config takes to a complete config, its stages and its data, from small to large;
-    `book` is the command's --book, None for the built-in one.
-    """
-    available, fitting = device_memory(), []
-    size = f"{available / 1e9:.1f} GB of memory" if available else "unknown memory"
-    lines = [f"Device: {jax.default_backend()} ({jax.devices()[0].device_kind}), {size}", ""]
-    lines += [f"{'plan':30} {'parameters':>12} {'tokens':>12} {'steps':>8} {'memory':>10} {'time':>8}"]
-    for name, (config, stages, dataset) in plans.items():
-        needs, lasts = memory(config, stages).total, seconds(config, stages, dataset)
-        tokens, steps = sum(s.data.tokens for s in stages), sum(s.data.num_steps for s in stages)
-        parameters, needed = count_parameters(config.model)["true"], f"{needs / 1e9:.2f} GB"
-        lines += [f"{name:30} {parameters:12,} {tokens:12,} {steps:8,} {needed:>10} {clock(lasts):>8}"]
-        if lasts <= LONGEST and needs <= MEMORY_SHARE * (available or needs / MEMORY_SHARE):
-            fitting.append(name)
-    best = fitting[-1] if fitting else next(iter(plans))
-    why = "the largest within" if fitting else "the smallest; be warned, none stays within"
-    return [
-        *lines,
-        "(estimates; the times come from a short probe and may be off by a factor of two)",
-        f"Suggested: {best}, {why} {MEMORY_SHARE:.0%} of the memory and {clock(LONGEST)}.",
-        "That a larger network is better on one book has not been measured: only tiny has published figures.",
-        shlex.join(["python", "launch.py", "--config", best, *(["--book", book] if book else [])]),
-    ]

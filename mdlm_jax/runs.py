@@ -3,27 +3,15 @@
 What launch.py has trained; without jax. A run in training is never removed, nor are files that no run writes.
 """
 
-import contextlib
-import fcntl
-import json
 import os
 import re
-import shlex
 import shutil
 import sys
-import time
-from collections import Counter
 from pathlib import Path
-from typing import Any
-
-from rich.cells import cell_len, set_cell_size
-from rich.filesize import decimal
 
 from mdlm_jax import cli
-from mdlm_jax.configuration import UserError, flat, nearest
-from mdlm_jax.progress import clock
+from mdlm_jax.evaluation.summary import RunsError, clean, compare, fill, in_training, list_runs, read, show
 
-READ = ("config.json", "dataset.json", "STATUS.json", "report/report.json", "command.txt", "plan.txt")
 # Every file of a run, of its data and of its samples, by its path in the run directory.
 WRITTEN = re.compile(
     r"(config|dataset|tokenizer|environment|STATUS)\.json(\.tmp)?|(command|plan)\.txt|lock"
@@ -31,149 +19,6 @@ WRITTEN = re.compile(
     r"|(data|\.data\.(partial|old)-\d+)/([^/]+\.array_record|(dataset|tokenizer)\.json)"
     r"|checkpoints/\d+_\w+/\d+(\.tmp|\.damaged)?/((meta|MANIFEST)\.json(\.tmp)?|state[^/]*/.+)"
 )
-PROGRESS = "{STATUS.stage} {STATUS.step:,}/{STATUS.steps:,} ({STATUS.share_done:.0%})"
-BOOK = "{dataset.book.name}, {dataset.book.bytes:,} bytes: {split} {dataset.split.kind}"
-SHAPE = "{config.model.num_layers} layers x {config.model.d_model} x {config.model.num_heads} heads"
-FIGURES = {
-    "Latest": "{STATUS.bits_per_byte:.3f} in validation",
-    "Validation": "{validation}",
-    "Test": "{test}",
-    "Byte 5-gram": "{ngram.validation:.3f} validation, {ngram.test:.3f} test",
-    "Trained": "{report.training_tokens:,} tokens, {report.training_flops:.2e} FLOPs",
-    "Parameters": "{report.parameters.true:,}",
-    "Split seed": "{dataset.split.seed}",
-}
-LOWER = "Held-out figures are bits per byte; lower is better. Those of masked diffusion are upper bounds."
-
-
-class RunsError(UserError):
-    """A directory that cannot be listed, shown, compared or removed; one line."""
-
-
-def clean(text: str) -> str:
-    """Text without what does not print: control characters, line breaks, half characters."""
-    return "".join(c for c in text if c.isprintable())
-
-
-def fill(template: str, run: dict[str, Any]) -> str:
-    """The template with its {field} and {field:format} from `run`; "-" when one is missing or unfit."""
-    try:
-        return re.sub(r"\{([^{}:]+):?([^{}]*)\}", lambda m: clean(format(run[m[1]], m[2])), template)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return "-"
-
-
-def table(rows: list[list[str]]) -> str:
-    """Rows as aligned columns, none wider than 56."""
-    rows = [[c if cell_len(c) <= 56 else set_cell_size(c, 55) + "…" for c in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(set_cell_size, row, widths)).rstrip() for row in rows)
-
-
-def files_below(path: Path) -> dict[str, os.stat_result]:
-    """{path: what the system says} of all below but directories; a link is not followed."""
-    found = {}
-    for folder, directories, files in os.walk(path):
-        for file in (Path(folder, name) for name in files + directories):
-            with contextlib.suppress(FileNotFoundError):  # training replaces its checkpoints
-                if file.is_symlink() or not file.is_dir():
-                    found[file.relative_to(path).as_posix()] = file.lstat()
-    return found
-
-
-def in_training(path: Path) -> bool:
-    """Whether another process holds the run's lock; True too when that cannot be told."""
-    try:
-        with open(path / "lock", "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError)
-    return False
-
-
-def read(path: Path) -> dict[str, Any]:
-    """What a run's files say (config.seed, STATUS.step) and what follows. Raises RunsError if it is none."""
-    if not os.path.exists(path / "config.json"):
-        near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-        raise RunsError(clean(f"{path} is not a run directory (it has no config.json){near}"))
-    files, faults = files_below(path), []
-    run: dict[str, Any] = {"path": path, "name": path.name, "files": files}
-    for name in READ:
-        try:
-            text = (path / name).read_text(encoding="utf-8", errors="replace")
-            run |= flat({**json.loads(text)}, Path(name).stem) if name.endswith("json") else {name: text}
-        except (OSError, TypeError, ValueError, RecursionError) as error:  # TypeError: no JSON object
-            if not isinstance(error, FileNotFoundError) or name == "dataset.json":
-                faults.append(f"{name}: {getattr(error, 'strerror', None) or 'no JSON object'}")
-    run["size"] = decimal(sum(file.st_size for file in files.values()))
-    run["seconds"] = seconds = max(0.0, time.time() - max((f.st_mtime for f in files.values()), default=0.0))
-    run["age"] = clock(seconds) if seconds < 2 * 86400 else f"{seconds / 86400:.0f} days"
-    said, begun = run.get("STATUS.state"), any(name.startswith("checkpoints/") for name in files)
-    state = said if said in ("finished", "stopped") else "cut off" if said or begun else "empty"
-    run["state"] = "running" if said != "finished" and in_training(path) else state
-    run["state"] += f", broken: {'; '.join(faults)}" if faults else ""
-    for split in ("validation", "test"):
-        exact = run.get(f"report.{split}.kind") == "exact"
-        figure = "{%:.3f} exactly" if exact else "at most {%:.3f} +- {%_se:.3f}"
-        run[split] = fill(figure.replace("%", f"report.{split}.bits_per_byte"), run)
-        run[f"ngram.{split}"] = run.get(f"report.ngram_5_bits_per_byte.{split}")
-    return run
-
-
-def list_runs(directory: Path) -> str:
-    """The table of `list`. Raises RunsError when there is no such directory."""
-    if not directory.is_dir():
-        raise RunsError(clean(f"{directory} is no directory; launch.py makes runs/..., --dir names another"))
-    visible = sorted(name for name in os.listdir(directory) if not name.startswith("."))
-    paths = [directory / name for name in visible if os.path.exists(directory / name / "config.json")]
-    if not paths:
-        return clean(f"no runs in {directory} yet; python launch.py trains one")
-    cells = ["{name}", PROGRESS, "{STATUS.bits_per_byte:.3f}", "{report.test.bits_per_byte:.3f}"]
-    cells += ["{size}", "{age} ago", "{dataset.book.name}", "{state}"]
-    rows = [["name", "progress", "validation", "test", "size", "updated", "book", "state"]]
-    for run in sorted(map(read, paths), key=lambda run: -run["seconds"]):
-        rows.append([fill(cell, run) for cell in cells])
-    return f"{table(rows)}\n{LOWER}"
-
-
-def show(path: Path) -> str:
-    """The screen of `show`. Raises RunsError."""
-    run = read(path)
-    chapters = Counter(re.findall(r"dataset\.split\.chapters\.(\w+)\[", " ".join(run)))
-    run["split"] = ", ".join(f"{count} {split}" for split, count in chapters.items())
-    run["kind"] = "autoregressive twin" if run.get("config.model.causal") else "masked diffusion"
-    run["quoted"] = shlex.quote(str(path))
-    run["samples"] = sum(name.startswith("samples/") and name.endswith(".txt") for name in run["files"])
-    found = (re.match(r"checkpoints/(\d+_\w+)/(\d+)/", name) for name in run["files"])
-    lines = [("Run", "{path}: {state}, {size}, updated {age} ago"), ("Progress", PROGRESS)]
-    lines += [("Command", "{command.txt}"), ("Book", BOOK)]
-    lines += [("Model", f"{{kind}}, {SHAPE}, {{config.model.seq_len}} positions, {{config.precision}}")]
-    for name in (name for name in run if re.fullmatch(r"config\.stages\[\d+\]\.name", name)):
-        epochs, tokens = name.replace(".name", ".num_epochs"), f"dataset.stages.{run[name]}.train.tokens"
-        lines += [("Stage", f"{{{name}}}: {{{epochs}}} epochs of {{{tokens}:,}} tokens")]
-    lines += [*FIGURES.items(), ("", LOWER)]
-    for stage, step in sorted({(match[1], int(match[2])) for match in found if match}):
-        size = sum(f.st_size for n, f in run["files"].items() if n.startswith(f"checkpoints/{stage}/{step}/"))
-        lines += [("Checkpoint", f"{stage} step {step}, {decimal(size)}")]
-    lines += [("Samples", "{samples}"), ("TensorBoard", "tensorboard --logdir {quoted}")]
-    text = [f"{label:<12}{fill(template, run)}" for label, template in lines]
-    return "\n".join([*text, *map(clean, run.get("plan.txt", "").expandtabs().splitlines())])
-
-
-def compare(paths: list[Path]) -> str:
-    """The table of `compare`. Raises RunsError."""
-    base = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    runs = [read(path) | {"name": os.path.relpath(path, base)} for path in paths]
-    names = sorted({name for run in runs for name in run if name.startswith("config.")})
-    differing = [name for name in names if len({run.get(name) for run in runs}) > 1]
-    rows = {"": "{name}", "State": "{state}", "Book": "{dataset.book.name}"}
-    rows |= {name.removeprefix("config."): f"{{{name}}}" for name in differing} | FIGURES
-    cells = [[clean(label), *(fill(cell, run) for run in runs)] for label, cell in rows.items()]
-    lines = [table(cells), LOWER] if differing else [table(cells), LOWER, "same configuration"]
-    for what, field in (("books", "dataset.book.sha256"), ("split seeds", "dataset.split.seed")):
-        if len({run.get(field) for run in runs}) > 1:
-            lines += [f"The held-out figures are NOT comparable: the {what} differ."]
-    return "\n".join(lines)
 
 
 def remove(paths: list[Path], yes: bool) -> None:

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mdlm_jax import cli
-from mdlm_jax.configuration import SamplingConfig, UserError
+from mdlm_jax.configuration import ConfigError, SamplingConfig, UserError, build
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
+
+
+NEUTRAL = {"sampler": "ancestral", "steps": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
 class SampleError(UserError):
@@ -32,26 +35,17 @@ def parser() -> cli.Parser:
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (default: 0)")
     p.add_argument("--weights", choices=("ema", "params"), default="ema", help="average (default) or last")
     group = p.add_argument_group("how to draw (default: config.sampling of the run)")
-    docs = {f.name: f.metadata["doc"] for f in dataclasses.fields(SamplingConfig)}
-    group.add_argument("--sampler", choices=("ancestral", "confidence"), help=docs["sampler"])
-    for name, kind in (("steps", int), ("temperature", float), ("top_k", int), ("top_p", float)):
-        group.add_argument(f"--{name}", type=kind, help=docs[name])
+    for f in dataclasses.fields(SamplingConfig):
+        group.add_argument(f"--{f.name}", help=f.metadata["doc"])
     return p
 
 
-def check(settings: SamplingConfig) -> None:
-    """Raises SampleError for values out of range."""
-    if settings.steps < 0:
-        raise SampleError(f"--steps must be 0 (one per token) or more, not {settings.steps}")
-    if not 0 < settings.temperature < float("inf"):
-        raise SampleError(
-            f"--temperature must be above 0 and finite, not {settings.temperature}; "
-            "--top_k 1 always takes the likeliest token"
-        )
-    if settings.top_k < 0:
-        raise SampleError(f"--top_k must be 0 (off) or more, not {settings.top_k}")
-    if not 0 < settings.top_p <= 1:
-        raise SampleError(f"--top_p must lie in (0, 1], not {settings.top_p}")
+def settings_of(values: dict[str, Any]) -> SamplingConfig:
+    """Checked settings, numbers as texts or not. Raises SampleError."""
+    try:
+        return build(SamplingConfig, dict(values))
+    except ConfigError as error:
+        raise SampleError(str(error).replace("config.", "--", 1)) from None
 
 
 @functools.lru_cache(maxsize=4)
@@ -80,7 +74,6 @@ def generate(
     from mdlm_jax.tokenizer import load_tokenizer
     from mdlm_jax.train_state import cast
 
-    check(settings)
     if run.config.model.causal:
         raise SampleError("this run is the autoregressive twin, which cannot unmask; sample a diffusion run")
     if any("\ud800" <= c <= "\udfff" for c in prompt):
@@ -150,9 +143,7 @@ def run_command() -> None:
     arguments = parser().parse_args()
     given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(SamplingConfig)}
     given = {name: value for name, value in given.items() if value is not None}
-    check(
-        dataclasses.replace(SamplingConfig("ancestral", 0, 1.0, 0, 1.0), **given)
-    )  # before anything is slow
+    settings_of(NEUTRAL | given)  # before anything is slow
     if arguments.num_samples < 1:
         raise SampleError(f"--num_samples must be at least 1, not {arguments.num_samples}")
     if not 0 <= arguments.seed <= arguments.seed + arguments.num_samples - 1 < 2**32:  # jax keeps 32 bits
@@ -164,7 +155,7 @@ def run_command() -> None:
 
     cache_compilations(Path(__file__).resolve().parent.parent / ".jax_cache")
     run = load(arguments.workdir, arguments.weights)
-    settings = dataclasses.replace(run.config.sampling, **given)
+    settings = settings_of(dataclasses.asdict(run.config.sampling) | given)
     for seed in range(arguments.seed, arguments.seed + arguments.num_samples):
         if seed == arguments.seed:
             print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
