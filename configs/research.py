@@ -2,8 +2,8 @@
 
     python launch.py --config configs/research.py --book my_book.txt
 
-Expect half the time of three_stage.py (`launch.py --recommend` estimates that) and a standard error a third
-as large. Not measured at base; @RES@
+Expect half the time of three_stage.py (`launch.py --recommend` estimates that) and a standard error about a
+third as large. Its result has not been measured yet at any size.
 """
 
 from ml_collections import ConfigDict
