@@ -255,7 +255,7 @@ def launch(argv: list[str]) -> None:
         from mdlm_jax.run_directory import check_start, check_unchanged
 
         check_unchanged(workdir, config, sha256(given) if given else None)
-        if (workdir / "report" / "report.json").exists():
+        if finished(workdir):
             say(f"{workdir} is finished; another --workdir trains anew")
             return show(workdir, config)
         if config.init_from and not resuming:
@@ -271,6 +271,14 @@ def launch(argv: list[str]) -> None:
 
     train_and_evaluate(config, open_dataset(data), workdir)
     show(workdir, config)
+
+
+def finished(workdir: Path) -> bool:
+    """Whether the last thing its training did was to say so."""
+    try:
+        return json.loads((workdir / "STATUS.json").read_text(encoding="utf-8"))["state"] == "finished"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def show(workdir: Path, config: Config) -> None:

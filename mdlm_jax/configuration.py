@@ -181,7 +181,9 @@ class Config:
     stages: tuple[StageConfig, ...] = field("the curriculum, in order")
     evaluation: EvaluationConfig = field("the held-out figure")
     sampling: SamplingConfig = field("defaults of the sample command")
-    init_from: str = field("run directory whose weights and tokenizer this run starts from; empty for none")
+    init_from: str = field(
+        "run directory whose weights and tokenizer this run starts from; empty for none", default=""
+    )
 
 
 def _value(kind: Any, value: Any, path: str, meta: Any) -> Any:
@@ -207,46 +209,51 @@ def _value(kind: Any, value: Any, path: str, meta: Any) -> Any:
     return value
 
 
-def build(kind: Any, given: dict[str, Any], path: str = "") -> Any:
+def build(kind: Any, given: dict[str, Any], missing: list[str], path: str = "") -> Any:
     """An instance of the dataclass from the values below `path`, which are taken out of `given`.
 
-    Raises ConfigError naming config.<path><field>.
+    Fields without a value become None, and their names go to `missing`. Raises ConfigError naming the field.
     """
     hints, made = typing.get_type_hints(kind), {}
     for f in dataclasses.fields(kind):
         hint, name = hints[f.name], path + f.name
         items = typing.get_args(hint)
         if dataclasses.is_dataclass(hint):
-            made[f.name] = build(hint, given, f"{name}.")
+            made[f.name] = build(hint, given, missing, f"{name}.")
         elif items and items[-1] is Ellipsis:
             count = 0
             while any(n.startswith(f"{name}[{count}].") for n in given):
                 count += 1
-            made[f.name] = tuple(build(items[0], given, f"{name}[{i}].") for i in range(count))
+            made[f.name] = tuple(build(items[0], given, missing, f"{name}[{i}].") for i in range(count))
         elif items:
             parts = [given.pop(n) for n in list(given) if n == name or n.startswith(f"{name}[")]
             if len(parts) == 1 and isinstance(parts[0], str):  # "0.1,0.5"
                 parts = parts[0].strip("()[] ").split(",")
-            if len(parts) != len(items):
+            if len(parts) not in (0, len(items)):
                 raise ConfigError(f"config.{name} must have {len(items)} values, not {len(parts)}")
-            pairs = zip(items, parts, strict=True)
+            missing += [] if parts else [name]
+            pairs = zip(items, parts, strict=False)
             made[f.name] = tuple(_value(item, part, f"config.{name}", f.metadata) for item, part in pairs)
         elif name in given:
             made[f.name] = _value(hint, given.pop(name), f"config.{name}", f.metadata)
-        elif f.metadata["doc"] != FILLED_IN:
-            raise ConfigError(f"config.{name} is missing")
+        elif f.default is dataclasses.MISSING:
+            missing.append(name)
+            made[f.name] = None
     return kind(**made)
 
 
 def resolve(values: Any) -> Config:
     """Nested or flat values (a ConfigDict, a dict) to a checked `Config`. Raises ConfigError."""
     given = flat(values)
-    config: Config = build(Config, given)
+    missing: list[str] = []
+    config: Config = build(Config, given, missing)
     for name in given:  # what nothing has taken
         names = list(flat(to_dict(config)))
         inside = [n for n in names if n.startswith((f"{name}.", f"{name}["))]
         hint = f"; name a field of this group, such as {inside[0]}" if inside else nearest(name, names)
         raise ConfigError(f"config has no field {name}{hint}")
+    if missing:
+        raise ConfigError(f"config.{missing[0]} is missing")
     model = config.model
     if model.d_model % (2 * model.num_heads):
         raise ConfigError(

@@ -101,20 +101,12 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
         raise RunError(f"{workdir} has another plan; use a new --workdir, or undo: {'; '.join(shown)}{rest}")
 
 
-SAME_NETWORK = ("num_layers", "d_model", "num_heads", "qk_norm", "causal")
-
-
 def check_start(config: Config) -> None:
     """Refuses a `config.init_from` that is no run, or one of another network; raises RunError."""
-    source = Path(config.init_from)
-    theirs = read_config(source).model
-    wrong = [
-        f"model.{name}: {getattr(theirs, name)} -> {getattr(config.model, name)}"
-        for name in SAME_NETWORK
-        if getattr(theirs, name) != getattr(config.model, name)
-    ]
-    if wrong:
-        raise RunError(f"the weights of {source} are of another network ({'; '.join(wrong)})")
+    same = ("num_layers", "d_model", "num_heads", "qk_norm", "causal")
+    models = (read_config(Path(config.init_from)).model, config.model)
+    if changed := difference(*({f"model.{name}": getattr(m, name) for name in same} for m in models)):
+        raise RunError(f"the weights of {config.init_from} are of another network ({'; '.join(changed)})")
 
 
 def claim(workdir: Path, config: Config, dataset: Dataset) -> None:

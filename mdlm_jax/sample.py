@@ -43,7 +43,7 @@ def parser() -> cli.Parser:
 def settings_of(values: dict[str, Any]) -> SamplingConfig:
     """Checked settings, numbers as texts or not. Raises SampleError."""
     try:
-        return build(SamplingConfig, dict(values))
+        return build(SamplingConfig, dict(values), [])
     except ConfigError as error:
         raise SampleError(str(error).replace("config.", "--", 1)) from None
 

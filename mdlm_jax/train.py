@@ -129,7 +129,8 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
     claim(workdir, config, dataset)
     stages = plan(config, dataset)
     screen, details = describe(config, dataset, stages)
-    (workdir / "plan.txt").write_text("\n".join([*screen, *details]) + "\n", encoding="utf-8")
+    if not (workdir / "plan.txt").exists():
+        (workdir / "plan.txt").write_text("\n".join([*screen, *details]) + "\n", encoding="utf-8")
     print("\n".join([*screen, "       Ctrl-C is safe at any time; the same command goes on"]), flush=True)
     stop: list[int] = []
     handlers = {int(s): signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -122,7 +122,7 @@ BAD = [
     ("model.d_modle", 3, "config has no field model.d_modle; did you mean model.d_model?"),
     ("stages[1].num_epoch", 3, "no field stages[1].num_epoch; did you mean stages[1].num_epochs?"),
     ("qqq", 3, "config has no field qqq"),
-    ("model", 3, "config.model.num_layers is missing"),
+    ("model", 3, "name a field of this group, such as model.num_layers"),
     ("seed", -1, "seed"),
     ("optimizer.learning_rate", float("inf"), "learning_rate"),
     ("optimizer.embedding_rate", -1.0, "embedding_rate"),

@@ -23,7 +23,7 @@ SMOKE = "configs/three_stage.py:smoke"
 
 def launch(env, *options) -> subprocess.CompletedProcess:
     command = [sys.executable, "launch.py", *map(str, options)]
-    return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=600)
 
 
 def test_help_lists_every_flag_and_field_within_a_second(child_env):

@@ -39,7 +39,7 @@ MISTAKES = [
     ("launch", "--config {broken_config} --workdir {run}", "line 2: ZeroDivisionError: division by zero"),
     ("launch", "--config {syntax_config} --workdir {run}", "line 1: SyntaxError"),
     ("launch", "--config {empty_config} --workdir {run}", "defines no get_config"),
-    ("launch", "--config {number_config} --workdir {run}", "is missing"),
+    ("launch", "--config {number_config} --workdir {run}", "config has no field"),
     ("launch", "--config {partial_config} --workdir {run}", "is missing"),
     ("launch", f"{SMOKE} --config_overrides {{empty_config}}", "defines no overrides"),
     ("launch", f"{SMOKE} --config_overrides absent.py", "absent.py does not exist"),

@@ -112,7 +112,7 @@ def test_config_survives_its_file(tmp_path, config):
         ("", "cannot read"),
         ("{}", "config.seed is missing"),
         ('{"sead": 1}', "config has no field sead; did you mean seed?"),
-        ("[1]", "config must be a group of fields"),
+        ("[1]", "config has no field [0]"),
     ],
 )
 def test_unreadable_config_is_one_line(tmp_path, text, reason):
