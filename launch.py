@@ -274,8 +274,10 @@ def launch(argv: list[str]) -> None:
 
 
 def finished(workdir: Path) -> bool:
-    """Whether the last thing its training did was to say so."""
+    """Whether its figures are there and its training said so at last."""
     try:
+        if not (workdir / "report" / "report.json").exists():
+            return False
         return json.loads((workdir / "STATUS.json").read_text(encoding="utf-8"))["state"] == "finished"
     except (OSError, ValueError, KeyError, TypeError):
         return False
