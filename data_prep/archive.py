@@ -20,7 +20,16 @@ MAX_ENTRIES = 10_000
 MAX_RATIO = 100  # of text to its compressed form; prose has 3, a bomb 1000
 _SMALL = 1_000_000  # bytes that are let pass at any ratio
 _CHUNK = 1 << 16
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, LookupError, ValueError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    RuntimeError,
+)
 
 SAVE_AS = "save it as .txt, .html or .epub"
 # (offset, what stands there in lower case, what such a file is)
@@ -103,7 +112,7 @@ class Archive:
                 data = _capped(file, shown, self._left, info.compress_size, self._limit)
         except PrepError:
             raise
-        except (*_DAMAGE, RuntimeError) as error:
+        except _DAMAGE as error:
             raise _damaged(shown, error) from None
         self._left -= len(data)
         return data

@@ -17,7 +17,6 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from data_prep.config import PrepError
 
@@ -48,7 +47,7 @@ def fetch(source: str, limit: int) -> Path:
     for mirror in (os.environ.get("MDLM_GUTENBERG_MIRRORS") or MIRRORS).split():
         address = mirror if "{id}" in mirror else mirror.rstrip("/") + "/cache/epub/{id}/pg{id}.txt"
         address = address.replace("{id}", number)
-        if urlsplit(address).scheme not in ("http", "https"):
+        if not (host := re.match(r"https?://(?:[^/]*@)?([^/]*)", address, re.IGNORECASE)):
             raise PrepError(f"MDLM_GUTENBERG_MIRRORS: {mirror} is not an http or https address")
         try:
             _keep(path, _get(address, limit))
@@ -57,7 +56,7 @@ def fetch(source: str, limit: int) -> Path:
         except (OSError, HTTPException, ValueError) as error:
             if isinstance(error, HTTPError):
                 error.close()
-            faults.append(f"{urlsplit(address).hostname}: {str(error) or type(error).__name__}")
+            faults.append(f"{host[1]}: {str(error) or type(error).__name__}")
         else:
             return path
     raise PrepError(
@@ -82,10 +81,7 @@ def _get(address: str, limit: int) -> bytes:
         opener.add_handler(handler())
     request = urllib.request.Request(address, headers={"User-Agent": USER_AGENT})
     end = time.monotonic() + DEADLINE
-    answer = opener.open(request, timeout=TIMEOUT)
-    if answer is None:  # redirected to an address that none of them handles
-        raise ValueError("redirects to something that is not http or https")
-    with answer as response:
+    with opener.open(request, timeout=TIMEOUT) as response:
         expected = response.length  # None if the server does not tell it
         data = bytearray()
         while chunk := response.read1(1 << 16):
