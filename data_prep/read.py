@@ -98,7 +98,7 @@ def read_corpus(sources: str | Path | Sequence[str | Path], max_megabytes: float
 
     Raises:
         PrepError: a source that is missing, empty, binary, damaged, too large, of another kind or in no
-            known encoding, or under 300 words in all.
+            known encoding, the same text twice, or under 300 words in all.
     """
     if not 0 < max_megabytes <= 100_000:
         raise PrepError(f"max_megabytes must be above 0 and at most 100000, not {max_megabytes}")

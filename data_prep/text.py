@@ -60,7 +60,7 @@ def decode(data: bytes, name: str, fallback: str = "cp1252") -> tuple[str, str]:
     web pages that were saved anew often name their old one.
 
     Raises:
-        PrepError: empty, binary, or none of these encodings.
+        PrepError: empty, binary, none of these encodings, or UTF-8 that is damaged.
     """
     if not data.strip():
         raise PrepError(f"{name} is empty; {_GIVE}")
@@ -70,7 +70,7 @@ def decode(data: bytes, name: str, fallback: str = "cp1252") -> tuple[str, str]:
         elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             text, encoding = data.decode("utf-16"), "utf-16"
         else:
-            text, encoding = _decode_bytewise(data, fallback)
+            text, encoding = _decode_bytewise(data, name, fallback)
     except UnicodeDecodeError:
         raise PrepError(f"{name} is not text in UTF-8, UTF-16 or Windows-1252; save it as UTF-8") from None
     if len(text) - len(_CONTROLS.sub("", text)) > MAX_CONTROL_SHARE * len(text) + 2:
@@ -80,11 +80,19 @@ def decode(data: bytes, name: str, fallback: str = "cp1252") -> tuple[str, str]:
     return text, encoding
 
 
-def _decode_bytewise(data: bytes, fallback: str) -> tuple[str, str]:
+def _decode_bytewise(data: bytes, name: str, fallback: str) -> tuple[str, str]:
     encoding = "utf-8-sig" if data.startswith(codecs.BOM_UTF8) else "utf-8"
     try:
         return data.decode(encoding), encoding
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        kept = data.decode("utf-8", "ignore")
+        right = len(kept) - len(kept.encode("ascii", "ignore"))
+        wrong = data.decode("utf-8", "replace").count("\ufffd")
+        if right > 9 * wrong:  # one bad byte must not turn every quotation mark of a book into "â€œ"
+            line = data.count(b"\n", 0, error.start) + 1
+            raise PrepError(
+                f"{name} is UTF-8 but for {wrong} bad places, the first in line {line}; mend them and save it"
+            ) from None
         return data.decode(fallback), fallback
 
 

@@ -88,6 +88,32 @@ def test_declared_encodings_come_after_utf8(tmp_path):
         assert book.encoding == "cp1252" and "“é”" in book.text
 
 
+def test_what_an_epub_leaves_out_and_reads_once(tmp_path):
+    entries = epub_entries(BOOK)
+    page, package = entries["OPS/text/page 3.xhtml"], str(entries["OPS/book.opf"])
+    entries["OPS/text/page 3.xhtml"] = "<p>Гавань</p>" + str(page)
+    entries["OPS/empty.xhtml"] = "\n"
+    for name in ("toc.xhtml", "aside.xhtml", "cover.svg"):
+        entries[f"OPS/{name}"] = "<p>nobody reads this</p>"
+    kind = 'media-type="application/xhtml+xml"'
+    more = f"""<item id="toc" href="toc.xhtml" {kind}/><item id="aside" href="aside.xhtml" {kind}/>
+        <item id="svg" href="cover.svg" media-type="image/svg+xml"/><item id="empty" href="empty.xhtml"/>
+        <item id="same" href="text/page%204.xhtml#part" {kind}/></manifest>"""
+    spine = """<itemref idref="toc"/><itemref idref="aside" linear="no"/><itemref idref="svg"/>
+        <itemref idref="empty"/><itemref idref="same"/><itemref idref="p1"/></spine>
+        <guide><reference type="toc" href="toc.xhtml#top"/><reference type="text" href="text/page%204.xhtml"/>
+        </guide>"""
+    entries["OPS/book.opf"] = package.replace("</manifest>", more).replace("</spine>", spine)
+    [book] = read_corpus(save(tmp_path, "a.epub", zipped(entries))).documents
+    assert parts(book.text.replace("Гавань", "")) == parts(BOOK)
+    head = '<?xml version="1.0" encoding="koi8-r"?>'
+    entries["OPS/text/page 3.xhtml"] = (head + str(page).replace("harbour", "гавань")).encode(
+        "koi8-r", "replace"
+    )
+    [book] = read_corpus(save(tmp_path, "a.epub", zipped(entries))).documents
+    assert book.encoding == "utf-8 koi8-r" and "гавань" in book.text
+
+
 START, END = (f"*** {word} OF THE PROJECT GUTENBERG EBOOK X ***" for word in ("START", "END"))
 
 
@@ -176,6 +202,9 @@ def test_a_zip_of_texts_is_a_corpus_and_its_names_are_no_paths(tmp_path, monkeyp
     content = entries[names[0]].encode()
     assert (first.bytes, first.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     assert [path.name for path in tmp_path.iterdir()] == ["books.zip"]
+    twice = zipped({"a.txt": "x", "b.txt": BOOK}).replace(b"b.txt", b"a.txt")
+    [book] = read_corpus(save(tmp_path, "twice.zip", twice)).documents  # the later one counts, once
+    assert book.text == BOOK
 
 
 def test_the_same_text_twice_is_refused(tmp_path):

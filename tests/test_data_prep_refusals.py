@@ -107,6 +107,7 @@ REFUSED = {
     "locked.zip": (flagged(zipped({"a.txt": BOOK})), "a.txt is encrypted"),
     "bzip2.zip": (zipped({"a.txt": BOOK}, zipfile.ZIP_BZIP2), "packed in an unusual way"),
     "overlap.zip": (overlapping(), "its entries overlap"),
+    "version.zip": (zipped({"a.txt": BOOK}).replace(b"PK\1\2\x14\3\x14", b"PK\1\2\x14\3\xff"), "is damaged"),
     "lying.zip": (lying(10), "is damaged ("),
     "crowd.zip": (b"PK\3\4" + b"PK\1\2" * 100_000, f"has more than {MAX_ENTRIES:,} entries"),
     "zeros.txt": (ZEROS, "is binary"),
@@ -164,8 +165,10 @@ def test_what_is_too_large_is_refused_and_the_flag_raises_it(tmp_path, capsys):
         assert "holds more than 0.04 MB" in refused(save(tmp_path, name, content), max_megabytes=0.04)
     halves = [save(tmp_path, f"{n}.txt", chaptered(9, seed=n)) for n in range(2)]
     assert "0.txt and 1 more holds more than 0.04 MB" in refused(halves, max_megabytes=0.04)
-    several = many([f"{n}.txt" for n in range(40)])
+    several = {f"{n}.html": "<b></b>" * 2000 + page for n, page in enumerate(many(list("abcdef")).values())}
+    # All entries together, and what is only tags counts too.
     assert "holds more than 0.04 MB" in refused(save(tmp_path, "b.zip", zipped(several)), max_megabytes=0.04)
+    assert len(read_corpus(tmp_path / "b.zip").documents) == 6
     for wrong in (0, -1, float("nan"), float("inf")):
         assert refused(path, max_megabytes=wrong).startswith("max_megabytes must be above 0")
     options = ["--book", str(path), "--out", str(tmp_path / "data"), "--max_megabytes"]

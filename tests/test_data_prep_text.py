@@ -53,6 +53,7 @@ def test_normalise_leaves_no_control_character(text):
         (b"text\x00\x01\x02\x03" * 500, "is binary"),
         (bytes(range(256)) * 20, "is not text"),
         (codecs.BOM_UTF16_LE + b"\x00\xd8\x00", "is not text"),
+        ("“Yes.”\n".encode() * 40 + b"\xe2\x80\n", "UTF-8 but for 1 bad places, the first in line 41"),
         (b"Too short to hold anything out.", f"at least {MIN_WORDS} are needed"),
     ],
 )
