@@ -118,7 +118,7 @@ def attributes(text: str) -> dict[str, str]:
 
 def entities(text: str) -> str:
     """The text with HTML's own character references decoded."""
-    return _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else text
+    return _ENTITY.sub(lambda match: html.unescape(match[0]), text)
 
 
 def html_to_plain(source: str) -> Plain:
@@ -133,19 +133,20 @@ def html_to_plain(source: str) -> Plain:
     def finish() -> None:
         if not pieces:
             return
-        lines = [" ".join(line.split()) for line in normalise("".join(pieces)).split("\n")]
+        lines = [" ".join(line.split()) for line in "".join(pieces).split("\n")]
         pieces.clear()
         if text := "\n".join(lines).strip("\n"):
             paragraphs.append(text)
             if heading:
                 headings.add(" ".join(text.split()))
 
-    for data, name, inside in tags(source):
+    for data, name, inside in tags(normalise(source)):
+        if "&" in data:
+            data = normalise(entities(data))
         if data and not skipped:
-            data = entities(data)
             pieces.append(data if pre else _SPACE.sub(" ", data))
         elif data and skipped == "title" and title is None:
-            title = " ".join(normalise(entities(data)).split()) or None
+            title = " ".join(data.split()) or None
         closing, bare = name.startswith("/"), name.removeprefix("/")
         empty = inside.endswith("/")  # XHTML's <script/>
         if skipped in _RAW or (skipped not in _LEFT_OUT and bare in _BLOCKS):

@@ -18,7 +18,8 @@ from data_prep.read import EPUB, HTML, MARKDOWN, TEXT, read_corpus
 
 BOOK = chaptered(6, per_chapter=4)
 VERSE = "The harbour sleeps,\nThe lantern keeps\nIts yellow eye\nUpon the sky."
-MARKED = BOOK.replace("Chapter ", "## Chapter ").replace("patient", "*patient*").replace("cold", "__cold__")
+FULL = f"{BOOK}\n\n{VERSE}\n\nHe wrote [MASK] and <Evidence> & “[SEP]”, 1 < 2, &c. 🦉👩‍👩‍👧 שלום עולם.\n"
+MARKED = FULL.replace("Chapter ", "## Chapter ").replace("patient", "*patient*").replace("cold", "__cold__")
 
 
 def save(folder: Path, name: str, content: str | bytes) -> Path:
@@ -40,20 +41,20 @@ def refused(source, **options) -> str:
 
 
 FORMATS = {
-    "book.txt": (BOOK, TEXT),
-    "book": (BOOK, TEXT),
+    "book.txt": (FULL, TEXT),
+    "book": (FULL, TEXT),
     "book.md": (MARKED, MARKDOWN),
-    "book.html": (as_html(BOOK), HTML),
-    "book.xhtml": ('<?xml version="1.0"?>\n' + as_html(BOOK), HTML),
-    "page.txt": (as_html(BOOK), HTML),
-    "book.epub": (zipped(epub_entries(BOOK)), EPUB),
-    "epub.txt": (zipped(epub_entries(BOOK), zipfile.ZIP_STORED), EPUB),
-    "book.txt.gz": (gzip.compress(BOOK.encode(), mtime=0), TEXT),
+    "book.html": (as_html(FULL), HTML),
+    "book.xhtml": ('<?xml version="1.0"?>\n' + as_html(FULL), HTML),
+    "page.txt": (as_html(FULL), HTML),
+    "book.epub": (zipped(epub_entries(FULL)), EPUB),
+    "epub.txt": (zipped(epub_entries(FULL), zipfile.ZIP_STORED), EPUB),
+    "book.txt.gz": (gzip.compress(FULL.encode(), mtime=0), TEXT),
     "book.md.GZ": (gzip.compress(MARKED.encode(), mtime=0), MARKDOWN),
-    "book.html.gz": (gzip.compress(as_html(BOOK).encode(), mtime=0), HTML),
-    "members.gz": (gzip.compress(BOOK[:99].encode()) + gzip.compress(BOOK[99:].encode()), TEXT),
-    "text.zip": (zipped({"book.txt": BOOK, "cover.jpg": b"\xff\xd8"}), TEXT),
-    "page.zip": (zipped({"deep/book.HTM": as_html(BOOK)}), HTML),
+    "book.html.gz": (gzip.compress(as_html(FULL).encode(), mtime=0), HTML),
+    "members.gz": (gzip.compress(FULL[:99].encode()) + gzip.compress(FULL[99:].encode()), TEXT),
+    "text.zip": (zipped({"book.txt": FULL, "cover.jpg": b"\xff\xd8"}), TEXT),
+    "page.zip": (zipped({"deep/book.HTM": as_html(FULL)}), HTML),
 }
 
 
@@ -63,7 +64,7 @@ def test_every_format_gives_the_same_text(name, tmp_path):
     path = save(tmp_path, name, content)
     corpus = read_corpus(path)
     [book] = corpus.documents
-    assert parts(book.text) == parts(BOOK) and (book.kind, book.encoding) == (kind, "utf-8")
+    assert parts(book.text) == parts(FULL) and (book.kind, book.encoding) == (kind, "utf-8")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert corpus.sha256 == fingerprint(path) == fingerprint(str(path)) == digest
     assert (corpus.name, corpus.bytes, corpus.others) == (name, path.stat().st_size, name == "text.zip")

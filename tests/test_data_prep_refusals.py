@@ -249,6 +249,30 @@ def test_any_damage(scratch, packed, data):
     check(scratch, "a.zip", bytes(content[: data.draw(st.integers(1, len(content)) | st.just(len(content)))]))
 
 
+LINE = " ".join(paragraphs(60)) + " "
+HUGE = {
+    "line.txt": LINE * (5_000_000 // len(LINE)),
+    "line.md": LINE * (5_000_000 // len(LINE)),
+    "line.html": LINE * (5_000_000 // len(LINE)),
+    "word.txt": "\n\n".join(paragraphs(60)) + "x" * 5_000_000,
+    "deep.html": "<div><b>" * 100_000 + as_html(BOOK),
+    "wide.html": "<p>word" * 700_000,
+    "crowd.zip": zipped({f"{n}.txt": f"The word {n}." for n in range(5000)}),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_what_is_huge_is_read_in_time(name, tmp_path):
+    content = HUGE[name]
+    path = save(tmp_path, name, content)
+    began = time.process_time()
+    documents = read_corpus(path).documents
+    assert time.process_time() - began < 20  # two seconds here
+    assert len(documents) == (5000 if name == "crowd.zip" else 1)
+    if name.startswith("line"):
+        assert documents[0].text.split() == content.split()
+
+
 # --- the whole of it, on everything ----------------------------------------------------------------------
 
 WORDS_OF = {
