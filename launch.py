@@ -29,7 +29,7 @@ MEMORY_SHARE = 0.8  # of the device's that it may take: estimates err
 FLAGS = {
     "config": "plan: file.py or file.py:preset (default: that of --workdir's or --init_from's run)",
     "config_overrides": "file.py with a line overrides = {...}; --config.NAME=VALUE comes after it",
-    "book": "text file to train on (default: the built-in novel)",
+    "book": "file, folder or gutenberg:NUMBER to train on (default: the built-in novel)",
     "workdir": "directory of the run (default: runs/<book>-<config>-<preset>)",
     "data": "directory of prepared shards (default: <workdir>/data)",
     "init_from": "run whose weights and tokenizer this one starts from",
@@ -135,7 +135,17 @@ def sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def prepare(config: Config, book: Path, data: Path, tokenizer: Path | None, told: Any = say) -> None:
+def fingerprint(book: str) -> str | None:
+    """Of what --book names; None where there is nothing."""
+    import data_prep
+
+    try:
+        return data_prep.fingerprint(book)
+    except PrepError:
+        return None
+
+
+def prepare(config: Config, book: str, data: Path, tokenizer: Path | None, told: Any = say) -> None:
     """Makes `data` from the book, unless it is up to date. Raises PrepError or DataError."""
     import data_prep
     from mdlm_jax.data import check_length
@@ -148,14 +158,14 @@ def prepare(config: Config, book: Path, data: Path, tokenizer: Path | None, told
         told(f"few examples for {stage}: harder ones taken, {step['examples']} now")
 
 
-def check_prepared(config: Config, book: Path | None, data: Path, tokenizer: Path | None) -> None:
+def check_prepared(config: Config, book: str | None, data: Path, tokenizer: Path | None) -> None:
     """Refuses prepared data whose book, settings or shards are not those asked for (DataError)."""
     from mdlm_jax.data import DataError, open_dataset
 
     dataset = open_dataset(data)
     made = dataset.info["config"]
     wrong = [f"data.{f}: {made[f]} -> {v}" for f in PREPARED if (v := getattr(config.data, f)) != made[f]]
-    if book and sha256(book) != dataset.info["book"]["sha256"]:
+    if book and fingerprint(book) != dataset.info["book"]["sha256"]:
         wrong.append(f"it holds {dataset.info['book']['name']}")
     if tokenizer and sha256(tokenizer) != dataset.info["tokenizer"]["sha256"]:
         wrong.append(f"its tokenizer is not {tokenizer}")
@@ -175,7 +185,7 @@ def recommend(book: str | None) -> list[str]:
             say(f"trying {name} ...")
             config = resolve(config_file.load(str(ROOT / name)))
             data = Path(scratch) / str(config.data.vocab_size)
-            prepare(config, Path(book or BUILT_IN), data, None, lambda line: None)
+            prepare(config, book or str(BUILT_IN), data, None, lambda line: None)
             start_jax()
             from mdlm_jax.curriculum import plan
             from mdlm_jax.data import open_dataset
@@ -233,8 +243,10 @@ def launch(argv: list[str]) -> None:
         plan = flags["config"] or "configs/three_stage.py"
         print(help_text(configure(flags | {"config": flags["config"] or str(ROOT / plan)}, overrides), plan))
         return
-    given = Path(flags["book"]) if flags["book"] else None
-    book = given or BUILT_IN
+    given = flags["book"]
+    book = given or str(BUILT_IN)
+    if given == "-":
+        raise cli.UsageError("--book - would be read more than once; save the text to a file")
     if flags["recommend"]:
         print("\n".join(recommend(flags["book"])))
         return
@@ -245,7 +257,7 @@ def launch(argv: list[str]) -> None:
         print("\n".join(as_flags(config)))
         return
     plan, _, preset = (flags["config"] or config.init_from).partition(":")
-    name = "-".join(filter(None, (book.stem, Path(plan).stem, preset)))
+    name = "-".join(filter(None, (Path(book).stem.replace(":", "_"), Path(plan).stem, preset)))
     workdir = Path(flags["workdir"] or f"runs/{name}")
     data, resuming = Path(flags["data"] or workdir / "data"), (workdir / "config.json").exists()
     source = workdir if resuming else Path(config.init_from)  # a resume does not need the first run any more
@@ -254,7 +266,7 @@ def launch(argv: list[str]) -> None:
         start_jax()
         from mdlm_jax.run_directory import check_start, check_unchanged
 
-        check_unchanged(workdir, config, sha256(given) if given else None)
+        check_unchanged(workdir, config, fingerprint(given) if given else None)
         if finished(workdir):
             say(f"{workdir} is finished; another --workdir trains anew")
             return show(workdir, config)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data_prep.read import read_corpus
 from data_prep.segment import sentences
-from data_prep.text import read_book, words
+from data_prep.text import words
 from mdlm_jax.run_directory import load
 from mdlm_jax.sample import generate, printable
 
@@ -33,7 +34,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--book", type=Path, required=True)
+    parser.add_argument("--book", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--temperature", type=float, help="default: the run's own")
     parser.add_argument("--top_p", type=float, help="default: the run's own")
@@ -44,7 +45,7 @@ def main() -> None:
     texts = [generate(run, "", None, seed, settings)["text"] for seed in a.seeds]
     for seed, text in zip(a.seeds, texts, strict=True):
         print(f"--- seed {seed}\n{printable(text)}\n")
-    book = read_book(a.book).text
+    book = "\n\n".join(document.text for document in read_corpus(a.book).documents)
     of_book = words(book)
     known, runs = set(of_book), {tuple(of_book[i : i + COPY]) for i in range(len(of_book) - COPY + 1)}
     found = [w for text in texts for w in words(text)]

@@ -7,10 +7,17 @@ import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from data_prep.config import SPLITS, STAGES, PrepConfig, PrepError
+from data_prep.read import MAX_MEGABYTES
+
+BOOK = (
+    "files (.txt, .md, .html, .epub, .gz, .zip), folders of them, gutenberg:NUMBER (fetched and kept), "
+    "or - for standard input; several make one corpus"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,10 +28,12 @@ class _Parser(argparse.ArgumentParser):
 def summary(dataset: dict[str, Any]) -> str:
     """A few lines for a person: chapters, sentences, examples and tokens per stage and split, tokenizer."""
     chapters, sentences = dataset["split"]["chapters"], dataset["sentences"]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in dataset["paragraphs"].items() if count)
     title = dataset["book"]["title"] or dataset["book"]["name"]
     lines = [
         f"{title}: {len(dataset['split']['titles'])} {dataset['split']['kind']}, "
         f"{sum(sentences.values())} sentences, {dataset['vocab_size']} tokens in the vocabulary",
+        f"paragraphs: {kinds}",
         f"held out: validation {chapters['validation']}, test {chapters['test']}, "
         f"split seed {dataset['split']['seed']}",
         f"{'':14}" + "".join(f"{split:>22}" for split in SPLITS),
@@ -43,8 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="python -m data_prep", description="Prepare one book for training.", allow_abbrev=False
     )
-    parser.add_argument("--book", required=True, type=Path, help="a text file")
+    parser.add_argument("--book", required=True, nargs="+", help=BOOK)
     parser.add_argument("--out", required=True, type=Path, help="the data directory to write")
+    parser.add_argument(
+        "--max_megabytes",
+        type=float,
+        default=MAX_MEGABYTES,
+        metavar="float",
+        help=f"refuse more text than this (default {MAX_MEGABYTES:g})",
+    )
     for field in fields(PrepConfig):
         kind = type(field.default)
         doc = f"{field.metadata['doc']} (default {field.default})"
@@ -57,11 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             near = difflib.get_close_matches(unknown[0], parser._option_string_actions, 1)
             parser.error(f"unknown option {unknown[0]}{f'; did you mean {near[0]}?' if near else ''}")
         options = vars(known)
-        book, out = options.pop("book"), options.pop("out")
+        book, out, most = (options.pop(name) for name in ("book", "out", "max_megabytes"))
         config = PrepConfig(**options)
         from data_prep.pipeline import prepare
 
-        print(summary(prepare(book, out, config, lambda line: print(line, file=sys.stderr))))
+        told = partial(print, file=sys.stderr)
+        print(summary(prepare(book, out, config, told, max_megabytes=most)))
     except PrepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

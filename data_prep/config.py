@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 SCHEMA_VERSION = 1  # the contract with the reader of a data directory
-PREPARATION_VERSION = 2  # raise it whenever the same book and settings give other bytes
+PREPARATION_VERSION = 3  # raise it whenever the same book and settings give other bytes
 
 STAGES = ("foundational", "structural", "refinement")
 SPLITS = ("train", "validation", "test")
@@ -15,7 +15,19 @@ EMBEDDERS = ("lsa", "npy:<path>")
 
 
 class PrepError(ValueError):
-    """A book, setting or directory that cannot be used; the message is one line: what, where, how to mend."""
+    """A book, setting or directory that cannot be used; the message is one line: what, where, how to mend.
+
+    One line whatever stands in it: names inside archives and a server's words come from anywhere.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = printable(message)
+        super().__init__(line if len(line) <= 600 else f"{line[:300]} ... {line[-300:]}")
+
+
+def printable(text: str) -> str:
+    """The text on one line, with spaces for what a terminal could not show as it is."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _setting(default: Any, doc: str) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from data_prep.config import PREPARATION_VERSION, SCHEMA_VERSION, SPLITS, STAGES
 from data_prep.difficulty import MODE, difficulty
 from data_prep.importance import TokenImportance
 from data_prep.pairs import Pair, find_pairs
+from data_prep.paragraphs import FOOTNOTE, HEADING, KINDS, LETTER, PROSE
+from data_prep.read import MAX_MEGABYTES, Book, Corpus, read_corpus
 from data_prep.segment import Chapter, Sentence
-from data_prep.text import Book, read_book, words
+from data_prep.text import words
 from data_prep.tokenizer import SPECIALS, encode, keep_tokenizer, train_tokenizer
 from data_prep.writer import (
     DATASET,
@@ -37,13 +41,14 @@ LIBRARIES = ("array-record", "msgpack", "numpy", "scipy", "tokenizers")
 
 
 def prepare(
-    book: Path,
+    book: str | Path | Sequence[str | Path],
     out: Path,
     config: PrepConfig,
     progress: Callable[[str], None] = lambda line: None,
     *,
     tokenizer: Path | None = None,
     accept: Callable[[dict[str, Any]], None] = lambda dataset: None,
+    max_megabytes: float = MAX_MEGABYTES,
 ) -> dict[str, Any]:
     """Write the data directory ``out`` for ``book`` and return its dataset.json.
 
@@ -51,29 +56,30 @@ def prepare(
     complete or not at all, and the same book and config give the same bytes.
 
     Args:
-        book: a text file: UTF-8, UTF-16 with a byte order mark, or Windows-1252.
+        book: what :func:`data_prep.read.read_corpus` reads: a file or folder, ``gutenberg:84``, ``-`` for
+            standard input, or several of these as one corpus.
         out: the directory to make; an older data directory there is replaced.
         config: settings.
         progress: called with one line per step.
         tokenizer: a tokenizer.json to keep instead of training one, for a model that knows it already.
         accept: called with what will be dataset.json; if it raises, nothing is written.
+        max_megabytes: a larger book is refused. It changes no byte of the result.
 
     Raises:
         PrepError: the book, the settings or the place cannot be used.
     """
-    book, out = Path(book), Path(out)
-    source = read_book(book)
+    out = Path(out)
+    source = read_corpus(book, max_megabytes)
     vectors_file = (
         embed.NpyEmbedder(Path(config.embedder[4:])).fingerprint if config.embedder != "lsa" else None
     )
     kept = None if tokenizer is None else keep_tokenizer(tokenizer)
-    if dataset := finished(out, source.sha256, config, vectors_file, tokenizer):
+    if dataset := finished(out, source, config, vectors_file, tokenizer):
         accept(dataset)
         progress(f"{out} is up to date")
         return dataset
-    progress(
-        f"read {source.name}: {source.encoding}, {source.boilerplate_lines} lines of boilerplate removed"
-    )
+    for line in source.report():
+        progress(line)
     with replaced_directory(out) as scratch:
         dataset = _prepare(source, scratch, config, kept, progress)
         if tokenizer is not None:
@@ -84,9 +90,16 @@ def prepare(
     return dataset
 
 
-def split_book(text: str, config: PrepConfig) -> tuple[list[Chapter], dict[str, list[int]], str]:
-    """Chapters, the indices of each split's, and their kind: "chapters", or "blocks" for want of chapters."""
-    chapters, kind = segment.chapters(text), "chapters"
+def split_book(
+    documents: Sequence[Book], config: PrepConfig
+) -> tuple[list[Chapter], dict[str, list[int]], str]:
+    """Chapters, the indices of each split's, and their kind: "chapters", or "blocks" for want of chapters.
+
+    The chapters of all documents follow one another; none spans two.
+    """
+    chapters, kind = [], "chapters"
+    for doc, book in enumerate(documents):
+        chapters += [replace(found, doc=doc) for found in segment.chapters(book.text, book.headings)]
     if len(chapters) < segment.MIN_CHAPTERS:
         chapters, kind = segment.as_blocks(chapters), "blocks"
     sizes = [len(chapter.text.encode()) for chapter in chapters]
@@ -94,9 +107,10 @@ def split_book(text: str, config: PrepConfig) -> tuple[list[Chapter], dict[str, 
 
 
 def _prepare(
-    source: Book, folder: Path, config: PrepConfig, kept: Tokenizer | None, progress: Callable[[str], None]
+    source: Corpus, folder: Path, config: PrepConfig, kept: Tokenizer | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    chapters, splits, kind = split_book(source.text, config)
+    chapters, splits, kind = split_book(source.documents, config)
+    docs = [chapter.doc for chapter in chapters]
     split_of_chapter = np.zeros(len(chapters), int)
     for s, split in enumerate(SPLITS):
         split_of_chapter[splits[split]] = s
@@ -140,8 +154,20 @@ def _prepare(
             "sha256": source.sha256,
             "title": _title(source, chapters),
             "bytes": source.bytes,
+            "documents": [
+                {
+                    "name": book.name,
+                    "title": book.title,
+                    "kind": book.kind,
+                    "encoding": book.encoding,
+                    "boilerplate_lines_removed": book.boilerplate_lines,
+                    "bytes": book.bytes,
+                    "sha256": book.sha256,
+                    "chapters": [first := bisect_left(docs, doc), bisect_right(docs, doc) - first],
+                }
+                for doc, book in enumerate(source.documents)
+            ],
         },
-        "reading": {"encoding": source.encoding, "boilerplate_lines_removed": source.boilerplate_lines},
         "config": config.to_dict(),
         "special_ids": {name.strip("[]").lower(): i for i, name in enumerate(SPECIALS)},
         "vocab_size": vocab_size,
@@ -149,7 +175,8 @@ def _prepare(
         "ids_dtype": {"<u2": "uint16", "<u4": "uint32"}[dtype],
         "stages": {
             stage: {
-                split: write_shard(folder, stage, split, records[stage][split], dtype) for split in SPLITS
+                split: write_shard(folder, stage, split, records[stage][split], dtype, docs)
+                for split in SPLITS
             }
             for stage in STAGES
         },
@@ -167,10 +194,13 @@ def _prepare(
     }
 
 
-def _title(source: Book, chapters: Sequence[Chapter]) -> str | None:
-    """The header's title, else a short first line that stands before the first chapter."""
-    first = source.text.lstrip().split("\n", 1)[0].strip()
-    return source.title or (first if len(first) <= 80 and first not in chapters[0].text else None)
+def _title(source: Corpus, chapters: Sequence[Chapter]) -> str | None:
+    """The title that the one document names, else a short first line before its first chapter."""
+    if len(source.documents) > 1:
+        return None
+    [book] = source.documents
+    first = book.text.lstrip().split("\n", 1)[0].strip()
+    return book.title or (first if len(first) <= 80 and first not in chapters[0].text else None)
 
 
 def _choose(
@@ -204,10 +234,10 @@ def _choose(
     auc = embed.adjacent_auc(vectors[train], chapter[train])
     progress(f"embedder {config.embedder}: neighbours nearer than chance with AUC {auc}")
 
-    prose = kinds == segment.PROSE
+    prose = np.isin(kinds, (PROSE, LETTER))
     usable = distinct & (prose if all((prose & (split_of == s)).any() for s in range(3)) else kinds != "")
     simple, log = curriculum.foundational(split_of, usable, lengths, hard, central, config)
-    pairs = find_pairs(sentences, vectors, kinds != segment.HEADING)
+    pairs = find_pairs(sentences, vectors, ~np.isin(kinds, (HEADING, FOOTNOTE)))
     paired, more = curriculum.structural(pairs, split_of, lengths, hard, config)
     for step in log + more:
         progress(f"relaxed {step['stage']} ({step['split']}) to reach {step['examples']} examples")
@@ -219,6 +249,7 @@ def _choose(
         "curriculum": {"relaxations": log + more, "pair_tiers": tiers},
         "difficulty": {"mode": MODE},
         "embedder": embed.describe(embedder, config.embedder, auc),
+        "paragraphs": {kind: sum(p.kind == kind for c in chapters for p in c.paragraphs) for kind in KINDS},
         "sentences": {split: int(np.sum(split_of == s)) for s, split in enumerate(SPLITS)},
         "words": {split: int(lengths[split_of == s].sum()) for s, split in enumerate(SPLITS)},
     }

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_prep.config import PrepError
+from data_prep.paragraphs import HEADING, VERSE, Paragraph, blocks, paragraph, with_letters
 from data_prep.text import WORD
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
-
-HEADING, PROSE, VERSE = "heading", "prose", "verse"
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """One paragraph: prose on one line, verse and headings with their line breaks."""
-
-    text: str
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -33,6 +23,7 @@ class Chapter:
 
     title: str
     paragraphs: tuple[Paragraph, ...]
+    doc: int = 0  # its document of the corpus
 
     @property
     def text(self) -> str:
@@ -62,7 +53,8 @@ _SPEECH = (
     r"said|cried|asked|replied|answered|exclaimed|thought|added|continued|returned|began|whispered|remarked"
 )
 # An end mark with its closing quotes, then white space; scripts without spaces end at their own marks.
-_END = re.compile(r"(?:[.!?…।]+[\"'”’»)\]_*]*(?=\s)|[。！？]+[」』”’]*)\s*")
+# Possessive, and only from the first mark of a run: a line of a million dots would take hours.
+_END = re.compile(r"(?:(?<![.!?…।])[.!?…।]++[\"'”’»)\]_*]*+(?=\s)|[。！？]++[」』”’]*+)\s*+")
 _OPENERS = "\"'“‘«([_*—–-¿¡"
 _TAG = re.compile(rf"(?:[A-Z][\w.]* ){{1,2}}(?:{_SPEECH})\b|I (?:{_SPEECH})\b")
 
@@ -124,60 +116,18 @@ def spacy_component() -> Callable[[Doc], Doc]:
 
 
 def book_sentences(chapters: Sequence[Chapter]) -> list[Sentence]:
-    """Every sentence of the book's prose and verse, in reading order; headings and ornaments have none."""
+    """Every sentence of the book in reading order; headings and ornaments have none."""
     found = []
     for c, chapter in enumerate(chapters):
-        for p, paragraph in enumerate(chapter.paragraphs):
-            if paragraph.kind == HEADING:
+        for p, part in enumerate(chapter.paragraphs):
+            if part.kind == HEADING:
                 continue
-            text = paragraph.text
+            text = part.text
             for i, (start, end) in enumerate(sentences(text)):
                 if WORD.search(text, start, end):
                     lead = text[start - 1] if start and text[start - 1].isspace() else ""
                     found.append(Sentence(text[start:end], lead, c, p, i))
     return found
-
-
-# --- paragraphs ------------------------------------------------------------------------------------------
-
-_ITALICS = re.compile(r"(?<![\w_])_([^_]+)_(?![\w_])")
-_ILLUSTRATION = re.compile(r"\[Illustration[^\[\]]{0,500}\]", re.IGNORECASE)
-
-
-def blocks(text: str) -> list[list[str]]:
-    """Runs of lines between blank lines, each line with single spaces; very long lines stand alone."""
-    lines = [" ".join(line.split()) for line in text.split("\n")]
-    lengths = [len(line) for line in lines if line]
-    unwrapped = bool(lengths) and float(np.median(lengths)) > 100
-    found: list[list[str]] = []
-    block: list[str] = []
-    for line in [*lines, ""]:
-        if line and not (unwrapped and len(line) > 100):
-            block.append(line)
-            continue
-        if block:
-            found.append(block)
-        block = []
-        if line:
-            found.append([line])
-    return found
-
-
-def paragraph(block: list[str], width: int) -> Paragraph | None:
-    """One block of lines as a paragraph, or None for an illustration's caption.
-
-    Verse is told from prose by its line breaks: in wrapped prose the next line's first word would not have
-    fitted on the line before, within ``width`` characters.
-    """
-    forced = sum(
-        len(line) + 1 + len(following.split(" ", 1)[0]) > 0.85 * width for line, following in pairwise(block)
-    )
-    verse = len(block) > 1 and 2 * forced < len(block) - 1
-    if len(block) == 2 and max(map(len, block)) > 0.75 * width:
-        verse = False  # two lines of prose, broken early
-    text = _ITALICS.sub(r"\1", ("\n" if verse else " ").join(block))
-    text = _ILLUSTRATION.sub("", text).strip()
-    return Paragraph(text, VERSE if verse else PROSE) if text else None
 
 
 # --- chapters --------------------------------------------------------------------------------------------
@@ -210,7 +160,9 @@ def _label(block: list[str], bare: bool) -> tuple[str, str] | None:
     return None
 
 
-def _headings(book: list[list[str]], bare: bool) -> list[tuple[int, tuple[str, ...]]]:
+def _headings(
+    book: list[list[str]], label_of: Callable[[list[str]], tuple[str, str] | None]
+) -> list[tuple[int, tuple[str, ...]]]:
     """(block index, label within its part) of the chapter headings, contents lines left out.
 
     A table of contents lists every label before the text does, so of equal labels the last counts: one
@@ -219,7 +171,7 @@ def _headings(book: list[list[str]], bare: bool) -> list[tuple[int, tuple[str, .
     found: list[tuple[int, tuple[str, ...]]] = []
     parent: tuple[str, ...] = ()
     for i, block in enumerate(book):
-        if label := _label(block, bare):
+        if label := label_of(block):
             is_parent = re.fullmatch(_PARENT, label[0]) is not None
             if is_parent:
                 parent = label
@@ -239,17 +191,26 @@ def _words(book: list[list[str]]) -> int:
     return sum(len(WORD.findall(line)) for block in book for line in block)
 
 
-def chapters(text: str) -> list[Chapter]:
+def chapters(text: str, marked: Collection[str] = ()) -> list[Chapter]:
     """The chapters of a cleaned book by their numbered headings; one chapter where there are none.
 
     Contents and title matter before the first heading are dropped, unless that is over a fifth of the book.
+
+    Args:
+        text: paragraphs between blank lines.
+        marked: what the book's format marks as headings, each on one line. They divide the book where no
+            numbered ones do, or too few.
     """
     book = blocks(text)
-    headings = _headings(book, bare=False)
+    is_marked = [" ".join(block) in marked for block in book]
+    headings = _headings(book, lambda block: _label(block, bare=False))
     if sum(1 for _, name in headings if name[-1]) < 2:
-        headings = _headings(book, bare=True)
+        headings = _headings(book, lambda block: _label(block, bare=True))
         if len(headings) < 3 or headings[0][1][-1] not in ("1", "I"):
             headings = []
+    by_mark = _headings(book, lambda block: ("", line) if (line := " ".join(block)) in marked else None)
+    if len(headings) < min(MIN_CHAPTERS, len(by_mark)):
+        headings = by_mark
     lengths = sorted(len(line) for block in book for line in block)
     width = lengths[int(0.98 * (len(lengths) - 1))] if lengths else 0
     at = {i for i, _ in headings}
@@ -262,12 +223,13 @@ def chapters(text: str) -> list[Chapter]:
     for begin, end in zip(starts, [*starts[1:], len(book)], strict=True):
         parts = []
         for i in range(begin, end):
-            part = Paragraph("\n".join(book[i]), HEADING) if i in at else paragraph(book[i], width)
-            if part:
+            if i in at or is_marked[i]:
+                parts.append(Paragraph("\n".join(book[i]), HEADING))
+            elif part := paragraph(book[i], width):
                 parts.append(part)
         if parts:
             title = " ".join(book[begin]) if begin in at else ""
-            found.append(Chapter(title, tuple(parts)))
+            found.append(Chapter(title, tuple(with_letters(parts))))
     return found
 
 
@@ -288,24 +250,23 @@ def as_blocks(found: Sequence[Chapter]) -> list[Chapter]:
     made: list[Chapter] = []
     for chapter in found:
         parts: list[Paragraph] = []
-        size = 0
+        first, size = len(made), 0
         for part in chapter.paragraphs:
             for piece in _pieces(part, target):
                 if size >= target and parts[-1].kind != HEADING:
-                    made.append(Chapter(f"{chapter.title or 'block'} #{len(made) + 1}", tuple(parts)))
+                    made.append(_block(chapter, parts, len(made)))
                     parts, size = [], 0
                 parts.append(piece)
                 size += len(piece.text.encode()) + 2
-        if (
-            parts
-            and made
-            and size < target // 3
-            and made[-1].title.startswith(f"{chapter.title or 'block'} #")
-        ):
-            made[-1] = Chapter(made[-1].title, made[-1].paragraphs + tuple(parts))
+        if parts and size < target // 3 and len(made) > first:
+            made[-1] = replace(made[-1], paragraphs=(*made[-1].paragraphs, *parts))
         elif parts:
-            made.append(Chapter(f"{chapter.title or 'block'} #{len(made) + 1}", tuple(parts)))
+            made.append(_block(chapter, parts, len(made)))
     return made
+
+
+def _block(chapter: Chapter, parts: Sequence[Paragraph], before: int) -> Chapter:
+    return Chapter(f"{chapter.title or 'block'} #{before + 1}", tuple(parts), chapter.doc)
 
 
 def _pieces(part: Paragraph, target: int) -> Iterator[Paragraph]:

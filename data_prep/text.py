@@ -1,17 +1,16 @@
-"""Read a book from disk: encodings, control characters, Project Gutenberg boilerplate."""
+"""From bytes to clean text: encodings, control characters, Project Gutenberg boilerplate."""
 
 from __future__ import annotations
 
 import codecs
-import hashlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.config import PrepError
 
 MIN_WORDS = 300
 MAX_CONTROL_SHARE = 0.005  # of the characters; a text file has next to none
+_GIVE = f"give a text file of at least {MIN_WORDS} words, saved as UTF-8"
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
@@ -25,32 +24,10 @@ _CREDITS = re.compile(
     r"|HTML version by|This e-?text)",
     re.IGNORECASE,
 )
-# What a file of another kind begins with, and what it is.
-_OTHER_KINDS = {
-    b"{\\rtf": "a rich text file",
-    b"%PDF": "a PDF file",
-    b"PK\x03\x04": "a ZIP, Word, OpenDocument or EPUB file",
-    b"\xd0\xcf\x11\xe0": "an old Word file",
-    b"\x1f\x8b": "a gzip file",
-    b"<!doctype html": "a web page",
-    b"<html": "a web page",
-}
 _LINE_ENDS = re.compile(r"\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 # C0 and C1 controls except tab and newline, DEL, and byte order marks left inside the text.
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-
-
-@dataclass(frozen=True)
-class Book:
-    """A decoded book without boilerplate; ``text`` has LF line ends and no control characters."""
-
-    name: str
-    sha256: str
-    bytes: int
-    title: str | None
-    encoding: str
-    boilerplate_lines: int
-    text: str
+_INVISIBLE = re.compile("[\xad\u200b\u2060]")  # hints where a word may break or not; typesetters leave them
 
 
 def words(text: str) -> list[str]:
@@ -58,77 +35,71 @@ def words(text: str) -> list[str]:
     return [word.lower() for word in WORD.findall(text)]
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a book file.
+def read_bytes(path: Path, limit: int = -1) -> bytes:
+    """The bytes of a file, at most ``limit`` of them if that is not negative.
 
     Raises:
         PrepError: missing, a directory, or not readable.
     """
-    if path.is_dir():
-        raise PrepError(f"{path} is a directory; give one text file")
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(limit)
     except FileNotFoundError:
         raise PrepError(f"{path} does not exist; check --book") from None
+    except IsADirectoryError:
+        raise PrepError(f"{path} is a directory; give one file") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PrepError(f"{path} cannot be read: {reason}") from None
 
 
-def read_book(path: Path) -> Book:
-    """Read, decode and clean one book.
+def decode(data: bytes, name: str, fallback: str = "cp1252") -> tuple[str, str]:
+    """Text and the name of its encoding: by byte order mark, else UTF-8, else ``fallback``.
+
+    UTF-8 comes before what a file says of itself: text in another encoding is hardly ever valid UTF-8, and
+    web pages that were saved anew often name their old one.
 
     Raises:
-        PrepError: missing, a directory, empty, binary, in no known encoding, or under 300 words.
-    """
-    data = read_bytes(path)
-    text, encoding = decode(data, str(path))
-    text, title, removed = strip_gutenberg(normalise(text))
-    count = sum(1 for _ in WORD.finditer(text))
-    if count < MIN_WORDS:
-        raise PrepError(f"{path} has {count} words; at least {MIN_WORDS} are needed to hold out chapters")
-    return Book(path.name, hashlib.sha256(data).hexdigest(), len(data), title, encoding, removed, text)
-
-
-def decode(data: bytes, name: str) -> tuple[str, str]:
-    """Text and the name of its encoding: by byte order mark, else UTF-8, else Windows-1252.
-
-    Raises:
-        PrepError: empty, binary, or none of these encodings.
+        PrepError: empty, binary, none of these encodings, or UTF-8 that is damaged.
     """
     if not data.strip():
-        raise PrepError(f"{name} is empty; give a text file of at least {MIN_WORDS} words")
-    start = data[:64].removeprefix(codecs.BOM_UTF8).lstrip().lower()
-    for magic, kind in _OTHER_KINDS.items():
-        if start.startswith(magic.lower()):
-            raise PrepError(f"{name} is {kind}, not plain text; save it as a .txt file in UTF-8")
+        raise PrepError(f"{name} is empty; {_GIVE}")
     try:
         if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
             text, encoding = data.decode("utf-32"), "utf-32"
         elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             text, encoding = data.decode("utf-16"), "utf-16"
         else:
-            text, encoding = _decode_bytewise(data)
+            text, encoding = _decode_bytewise(data, name, fallback)
     except UnicodeDecodeError:
         raise PrepError(f"{name} is not text in UTF-8, UTF-16 or Windows-1252; save it as UTF-8") from None
-    if len(_CONTROLS.findall(text)) > MAX_CONTROL_SHARE * len(text) + 2:
-        raise PrepError(f"{name} is binary, not text; give a plain text file, saved as UTF-8")
+    if len(text) - len(_CONTROLS.sub("", text)) > MAX_CONTROL_SHARE * len(text) + 2:
+        raise PrepError(f"{name} is binary, not text; {_GIVE}")
     if not normalise(text).strip():
-        raise PrepError(f"{name} is empty; give a text file of at least {MIN_WORDS} words")
+        raise PrepError(f"{name} is empty; {_GIVE}")
     return text, encoding
 
 
-def _decode_bytewise(data: bytes) -> tuple[str, str]:
+def _decode_bytewise(data: bytes, name: str, fallback: str) -> tuple[str, str]:
     encoding = "utf-8-sig" if data.startswith(codecs.BOM_UTF8) else "utf-8"
     try:
         return data.decode(encoding), encoding
-    except UnicodeDecodeError:
-        return data.decode("cp1252"), "cp1252"
+    except UnicodeDecodeError as error:
+        kept = data.decode("utf-8", "ignore")
+        right = len(kept) - len(kept.encode("ascii", "ignore"))
+        wrong = data.decode("utf-8", "replace").count("\ufffd")
+        if right > 9 * wrong:  # one bad byte must not turn every quotation mark of a book into "â€œ"
+            line = data.count(b"\n", 0, error.start) + 1
+            raise PrepError(
+                f"{name} is UTF-8 but for {wrong} bad places, the first in line {line}; mend them and save it"
+            ) from None
+        return data.decode(fallback), fallback
 
 
 def normalise(text: str) -> str:
-    """LF line ends, spaces for tabs, no control characters."""
-    return _CONTROLS.sub("", _LINE_ENDS.sub("\n", text)).replace("\t", " ")
+    """LF line ends, spaces for tabs, no control characters and no soft hyphens."""
+    text = _CONTROLS.sub("", _LINE_ENDS.sub("\n", text)).replace("\t", " ")
+    return _INVISIBLE.sub("", text)
 
 
 def strip_gutenberg(text: str) -> tuple[str, str | None, int]:

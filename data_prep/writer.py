@@ -18,6 +18,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from data_prep.config import PREPARATION_VERSION, SCHEMA_VERSION, PrepConfig, PrepError
+from data_prep.read import Corpus
 
 DATASET, TOKENIZER = "dataset.json", "tokenizer.json"
 
@@ -41,14 +42,14 @@ def ids_dtype(vocab_size: int) -> str:
     return "<u2" if vocab_size <= 65_535 else "<u4"
 
 
-def pack(record: Record, dtype: str) -> bytes:
-    """The record as a msgpack map."""
+def pack(record: Record, dtype: str, doc: int = 0) -> bytes:
+    """The record as a msgpack map; ``doc`` is the document of the corpus that its chapter is in."""
     return bytes(
         msgpack.packb(
             {
                 "ids": record.ids.astype(dtype).tobytes(),
                 "importance": record.importance.astype(np.uint8).tobytes(),
-                "doc": 0,
+                "doc": doc,
                 "chapter": record.chapter,
                 "paragraph": record.paragraph,
                 "sentence": record.sentence,
@@ -60,14 +61,17 @@ def pack(record: Record, dtype: str) -> bytes:
 
 
 def write_shard(
-    folder: Path, stage: str, split: str, records: Sequence[Record], dtype: str
+    folder: Path, stage: str, split: str, records: Sequence[Record], dtype: str, docs: Sequence[int]
 ) -> dict[str, Any]:
-    """Write one shard; its entry for dataset.json: examples, tokens, bytes and the file with its SHA-256."""
+    """Write one shard; its entry for dataset.json: examples, tokens, bytes and the file with its SHA-256.
+
+    ``docs`` is the document of each chapter.
+    """
     path = folder / f"{stage}-{split}-00000-of-00001.array_record"
     writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     try:
         for record in records:
-            writer.write(pack(record, dtype))
+            writer.write(pack(record, dtype, docs[record.chapter]))
     finally:
         writer.close()
     return {
@@ -91,15 +95,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finished(
-    out: Path, book_sha256: str, config: PrepConfig, embedder_source: str | None, kept: Path | None
+    out: Path, source: Corpus, config: PrepConfig, embedder_source: str | None, kept: Path | None
 ) -> dict[str, Any] | None:
     """The dataset.json of ``out`` if it was made from this book, config and kept tokenizer and is intact."""
+    kinds = [book.kind for book in source.documents]  # the same bytes are read otherwise as .md than as .txt
     try:
         dataset = json.loads((out / DATASET).read_bytes())
         same = (
             dataset["schema_version"] == SCHEMA_VERSION
             and dataset["preparation_version"] == PREPARATION_VERSION
-            and dataset["book"]["sha256"] == book_sha256
+            and dataset["book"]["sha256"] == source.sha256
+            and [document["kind"] for document in dataset["book"]["documents"]] == kinds
             and dataset["config"] == config.to_dict()
             and embedder_source in (None, dataset["embedder"]["fingerprint"])
             and (sha256(kept) == dataset["tokenizer"]["sha256"] if kept else not dataset["tokenizer"]["kept"])

@@ -53,9 +53,10 @@ def test_bad_options_give_one_line_and_exit_2(book, tmp_path, capsys, options, r
 
 def test_bad_books_and_places_give_one_line_and_exit_2(book, tmp_path, capsys):
     (tmp_path / "small.txt").write_text("Too short.")
+    (tmp_path / "empty").mkdir()
     for name, out, reason in [
         ("absent.txt", "out", "does not exist"),
-        (".", "out", "is a directory"),
+        ("empty", "out", "holds no file to read"),
         ("small.txt", "out", "at least 300 are needed"),
         ("book.txt", "small.txt", "is a file"),
         ("book.txt", "small.txt/deeper", "cannot write"),

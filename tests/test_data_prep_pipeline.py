@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from data_prep import PrepConfig, PrepError, pipeline, prepare, writer
 from data_prep.config import SPLITS, STAGES
-from data_prep.text import read_book, words
+from data_prep.read import read_corpus
+from data_prep.text import words
 
 [BUILT_IN] = (REPO / "data_prep" / "books").glob("*.txt")
 
@@ -94,7 +95,7 @@ def test_records_hold_their_place_and_scores(made):
 def test_refinement_is_the_cleaned_text(made):
     book, out, dataset = made
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-    chapters, splits, kind = pipeline.split_book(read_book(book).text, PrepConfig())
+    chapters, splits, kind = pipeline.split_book(read_corpus(book).documents, PrepConfig())
     assert (kind, splits) == (dataset["split"]["kind"], dataset["split"]["chapters"])
     assert [c.title for c in chapters] == [f"Chapter {n + 1}" for n in range(16)]
     for split in SPLITS:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sample_books import paragraphs
 
 from data_prep import PrepError, segment
-from data_prep.segment import HEADING, PROSE, VERSE, as_blocks, chapters, hold_out, sentences
+from data_prep.paragraphs import FOOTNOTE, HEADING, LETTER, PROSE, VERSE
+from data_prep.segment import as_blocks, chapters, hold_out, sentences
 
 # Sentences of one paragraph, parted by "|", as a reader would part them.
 CASES = [
@@ -89,6 +90,82 @@ def test_italics_underscores_go_but_not_inside_words():
         "It was very cold, so very cold.",
         "Set snake_case_name and a _ here.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("[Footnote 1: See the ledger.]", FOOTNOTE),
+        ("[Footnote: See the ledger.]", FOOTNOTE),
+        ("[12] See the ledger.", FOOTNOTE),
+        ("[*] See the ledger.", FOOTNOTE),
+        ("[3]: See the ledger.", FOOTNOTE),
+        ("† See the ledger.", FOOTNOTE),
+        ("[He went out.]", PROSE),
+        ("[1]", PROSE),
+        ("[1910] was a year.", PROSE),
+        ("* * *", PROSE),
+        ("He read [12] and slept.", PROSE),
+    ],
+)
+def test_footnotes_are_told_by_their_marks(text, kind):
+    [*_, found] = chapters("\n\n".join([*paragraphs(3), text]))[0].paragraphs
+    assert (found.kind, found.text) == (kind, " ".join(text.split()))
+
+
+LETTER_BODY = "I have the keys.\n\nSend the ledger on Thursday."
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        (f"My dear Aunt,\n\n{LETTER_BODY}\n\nYour affectionate niece,\n\nAnna Rudge\n\nIt rained.", "LLLLLP"),
+        (f"Dear Sir:—\n\n{LETTER_BODY}\n\nYours very truly, R. Falk.\n\nIt rained, and so on.", "LLLLP"),
+        (f"“Dearest Clara,\n\n“{LETTER_BODY}\n\n“I am, sir, your obedient servant,\n\n“B.”", "LLLLL"),
+        (f"My dear Aunt,\n\n{LETTER_BODY}\n\nIt rained.", "LPPP"),
+        ("My dear Aunt,\n\nIt rained.\n\nMadam,\n\nI did.\n\nYours ever", "LPLLL"),
+        (f"He met his dear aunt, and said:\n\n{LETTER_BODY}\n\nYours truly,", "PPPP"),
+        ("Dear me! said he.\n\nYour father came.", "PP"),
+        ("Sir,\n\n" + "I went.\n\n" * 70 + "Yours truly,", "L" + "P" * 71),
+        ("Sir,\n\nYour father came home.\n\nYours is the blame.\n\nNo.", "LPPP"),
+    ],
+)  # fmt: skip
+def test_a_letter_runs_from_its_salutation_to_its_closing(text, kinds):
+    found = chapters(text)[0].paragraphs
+    assert "".join({LETTER: "L", PROSE: "P", VERSE: "V"}[p.kind] for p in found) == kinds
+    assert "\n\n".join(p.text for p in found) == text.strip()
+
+
+def test_a_letter_ends_at_a_heading_and_its_verse_stays_verse():
+    verse = "The harbour sleeps,\nThe lantern keeps\nIts yellow eye\nUpon the sky."
+    inside = "Chapter 1\n\nSir,\n\n" + verse + "\n\n" + "\n\n".join(paragraphs(9)) + "\n\nYours truly,"
+    across = "Chapter 2\n\nSir,\n\nI went.\n\n" + "\n\n".join(paragraphs(9))
+    text = "\n\n".join([inside, across, "Part\n\nYours truly,"])
+    first, second = chapters(text, marked={"Part"})
+    assert [p.kind for p in first.paragraphs] == [HEADING, LETTER, VERSE, *[LETTER] * 10]
+    assert [p.kind for p in second.paragraphs] == [HEADING, LETTER, *[PROSE] * 10, HEADING, PROSE]
+
+
+def test_marked_headings_divide_a_book_that_has_no_numbers():
+    names = [f"The {word} Day" for word in ("Wet", "Dry", "Cold", "Long", "Last")]
+    text = book_of(names, front="\n\n".join(names))  # with a table of contents
+    assert labels(text) == [""]
+    found = chapters(text, marked=set(names))
+    assert [chapter.title for chapter in found] == names
+    assert all([p.kind for p in chapter.paragraphs] == [HEADING, PROSE, PROSE, PROSE] for chapter in found)
+    # Two parts are fewer than the marked chapters in them; nine numbered chapters are enough.
+    parts = "Part 1\n\n" + book_of(names) + "\n\nPart 2\n\n" + book_of(["The End", "Really the End"])
+    ends = ["Part 1", *names[1:], "Part 2", "Really the End"]
+    marked = {*names, "Part 1", "Part 2", "The End", "Really the End"}
+    assert [chapter.title for chapter in chapters(parts, marked)] == ends
+    numbered = [f"Chapter {n}" for n in range(1, 10)]
+    text = book_of(numbered).replace("\n\nChapter", "\n\nA Name\n\nChapter")
+    assert [chapter.title for chapter in chapters(text, {"A Name"})] == numbered
+    assert HEADING in [p.kind for p in chapters(text, {"A Name"})[0].paragraphs[1:]]
+
+
+def test_a_run_of_end_marks_takes_no_time():
+    assert sentences("." * 1_000_000) == [(0, 1_000_000)]  # hours, if each mark looked at all that follow it
 
 
 def labels(text: str) -> list[str]:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sample_books import chaptered
 
 from data_prep import PrepError
-from data_prep.text import MIN_WORDS, decode, normalise, read_book, strip_gutenberg, words
+from data_prep.read import read_corpus
+from data_prep.text import MIN_WORDS, decode, normalise, strip_gutenberg, words
 
 TEXT = "“Déjà vu,” she said — twice.\n\nA naïve café.\n"
 
@@ -29,7 +30,7 @@ def test_encodings_give_the_same_text(data, encoding):
 
 
 def test_normalise_strips_controls_and_keeps_words():
-    dirty = "one\r\ntwo\rthree\x0cfour\tfive\x00\x07\ufeff six\u2028seven\x7f\x9f"
+    dirty = "o\xadn\u200be\r\ntwo\rthree\x0cfour\tfive\x00\x07\ufeff six\u2028seven\x7f\x9f"
     assert normalise(dirty) == "one\ntwo\nthree\nfour five six\nseven"
 
 
@@ -38,7 +39,9 @@ def test_normalise_strips_controls_and_keeps_words():
 def test_normalise_leaves_no_control_character(text):
     once = normalise(text)
     assert normalise(once) == once
-    assert not any((ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 for c in once)
+    assert not any(
+        c in "\xad\u200b\u2060\ufeff" or (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 for c in once
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,7 @@ def test_normalise_leaves_no_control_character(text):
         (b"text\x00\x01\x02\x03" * 500, "is binary"),
         (bytes(range(256)) * 20, "is not text"),
         (codecs.BOM_UTF16_LE + b"\x00\xd8\x00", "is not text"),
+        ("“Yes.”\n".encode() * 40 + b"\xe2\x80\n", "UTF-8 but for 1 bad places, the first in line 41"),
         (b"Too short to hold anything out.", f"at least {MIN_WORDS} are needed"),
     ],
 )
@@ -57,7 +61,7 @@ def test_refusals_name_the_file_and_take_one_line(tmp_path, data, reason):
     path = tmp_path / "book.txt"
     path.write_bytes(data)
     with pytest.raises(PrepError, match=reason) as caught:
-        read_book(path)
+        read_corpus(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -71,13 +75,6 @@ def test_any_bytes_decode_or_are_refused(data):
         assert "\n" not in str(error)
     else:
         assert normalise(text).strip()
-
-
-def test_missing_file_and_directory(tmp_path):
-    with pytest.raises(PrepError, match="does not exist"):
-        read_book(tmp_path / "absent.txt")
-    with pytest.raises(PrepError, match="is a directory"):
-        read_book(tmp_path)
 
 
 HEADER = """The Project Gutenberg eBook of The Harbour Ledger

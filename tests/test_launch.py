@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from conftest import REPO, built_in_chapters
 
+import launch as program
 from configs import three_stage
 from mdlm_jax import checkpoint, metrics
 from mdlm_jax.configuration import fields, flat, resolve, to_dict
+from mdlm_jax.data import DataError
 from mdlm_jax.run_directory import load, read_config
 from mdlm_jax.train_state import init_params
 
@@ -108,6 +110,20 @@ def test_prepared_data_are_never_replaced(options, reason, child_env, dataset_di
     )
     assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
     assert {p: p.read_bytes() for p in dataset_dir.iterdir()} == before and not (tmp_path / "run").exists()
+
+
+def test_prepared_data_of_a_folder_are_known_again(tmp_path):
+    """--book may name whatever data_prep reads; its fingerprint is that of dataset.json."""
+    config = resolve(three_stage.get_config("smoke"))
+    folder, data = tmp_path / "books", tmp_path / "data"
+    folder.mkdir()
+    for name in ("1.txt", "2.md"):
+        (folder / name).write_text(built_in_chapters(3 + int(name[0])), encoding="utf-8")
+    program.prepare(config, str(folder), data, None, lambda line: None)
+    program.check_prepared(config, str(folder), data, None)
+    for other in (str(folder / "1.txt"), str(tmp_path / "absent"), "gutenberg:x"):
+        with pytest.raises(DataError, match="it holds books"):
+            program.check_prepared(config, other, data, None)
 
 
 def test_the_screen_before_training_and_the_figures_after(smoke_run, shared):

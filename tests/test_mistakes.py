@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO, built_in_chapters
+from sample_books import zipped
 
 import data_prep.__main__
 import launch
@@ -79,14 +80,17 @@ MISTAKES = [
     ("launch", f"{SMOKE} --book {{book}} --config.model.seq_len=10k", "is longer than the training text"),
     # Books.
     ("launch", f"{SMOKE} --book absent.txt", "absent.txt does not exist"),
-    ("launch", f"{SMOKE} --book configs", "configs is a directory"),
+    ("launch", f"{SMOKE} --book configs", "configs holds no file to read; give a folder of .txt,"),
     ("launch", f"{SMOKE} --book {{empty}}", "empty.txt is empty"),
     ("launch", f"{SMOKE} --book {{short}}", "has 12 words; at least 300 are needed"),
     ("launch", f"{SMOKE} --book {{binary}}", "binary"),
-    ("launch", f"{SMOKE} --book {{rich}}", "a rich text file, not plain text; save it as"),
-    ("launch", f"{SMOKE} --book {{word}}", "a ZIP, Word, OpenDocument or EPUB file"),
-    ("launch", f"{SMOKE} --book {{pdf}}", "a PDF file"),
-    ("launch", f"{SMOKE} --book {{page}}", "a web page"),
+    ("launch", f"{SMOKE} --book {{rich}}", "is a rich text file (RTF), not text; save it as .txt, .html or"),
+    ("launch", f"{SMOKE} --book {{word}}", "is a Word file (.docx); save it as .txt, .html or .epub"),
+    ("launch", f"{SMOKE} --book {{writer}}", "is an OpenDocument file (.odt); save it as"),
+    ("launch", f"{SMOKE} --book {{archive}}", "is damaged ("),
+    ("launch", f"{SMOKE} --book {{pdf}}", "is a PDF file, not text; save it as"),
+    ("launch", f"{SMOKE} --book gutenberg:frankenstein", "write its Project Gutenberg number"),
+    ("launch", f"{SMOKE} --book -", "--book - would be read more than once"),
     ("launch", "--recommend --book absent.txt", "absent.txt does not exist"),
     # Places.
     ("launch", "--config configs/three_stage.py:smoke --workdir {empty}", "empty.txt"),
@@ -111,6 +115,9 @@ MISTAKES = [
     ("sample", "--workdir {run} --seed -1", "--seed must lie in"),
     ("data_prep", "", "required: --book, --out"),
     ("data_prep", "--book {book} --out {run} --vocab 300", "did you mean --vocab_size?"),
+    ("data_prep", "--book {book} absent.txt --out {run}", "absent.txt does not exist"),
+    ("data_prep", "--book {book} {book} --out {run}", "book.txt holds the same text as book.txt"),
+    ("data_prep", "--book {book} --out {run} --max_megabytes 0.001", "holds more than 0.001 MB"),
     ("data_prep", "--book {book} --out {run} --vocab_size 10", "vocab_size must be at least 260"),
     ("data_prep", "--book {book} --out {folder}", "holds other files"),
     ("runs", "", "required"),
@@ -128,9 +135,10 @@ BAD_BOOKS = {
     "short": b"Twelve words are not a book, however well they have been chosen.",
     "binary": bytes(range(256)) * 40,
     "rich": rb"{\rtf1\ansi " + b"word " * 400,
-    "word": b"PK\x03\x04" + b"word " * 400,
+    "word": zipped({"[Content_Types].xml": "", "word/document.xml": "word " * 400}),
+    "writer": zipped({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": "word " * 400}),
+    "archive": b"PK\x03\x04" + b"word " * 400,
     "pdf": b"%PDF-1.7 " + b"word " * 400,
-    "page": b"<!DOCTYPE html>\n<p>" + b"word " * 400,
 }
 BAD_CONFIGS = {
     "broken_config": "def get_config():\n    return 1 / 0\n",
