@@ -17,6 +17,7 @@ from data_prep.config import PREPARATION_VERSION, SCHEMA_VERSION, SPLITS, STAGES
 from data_prep.difficulty import MODE, difficulty
 from data_prep.importance import TokenImportance
 from data_prep.pairs import Pair, find_pairs
+from data_prep.pretrained import VECTORS, open_embedder
 from data_prep.segment import Chapter, Sentence
 from data_prep.text import Book, read_book, words
 from data_prep.tokenizer import SPECIALS, encode, keep_tokenizer, train_tokenizer
@@ -43,6 +44,7 @@ def prepare(
     progress: Callable[[str], None] = lambda line: None,
     *,
     tokenizer: Path | None = None,
+    vectors: Path = VECTORS,
     accept: Callable[[dict[str, Any]], None] = lambda dataset: None,
 ) -> dict[str, Any]:
     """Write the data directory ``out`` for ``book`` and return its dataset.json.
@@ -56,6 +58,7 @@ def prepare(
         config: settings.
         progress: called with one line per step.
         tokenizer: a tokenizer.json to keep instead of training one, for a model that knows it already.
+        vectors: the folder where sentence vectors of bert: and st: are kept for the next preparation.
         accept: called with what will be dataset.json; if it raises, nothing is written.
 
     Raises:
@@ -63,11 +66,10 @@ def prepare(
     """
     book, out = Path(book), Path(out)
     source = read_book(book)
-    vectors_file = (
-        embed.NpyEmbedder(Path(config.embedder[4:])).fingerprint if config.embedder != "lsa" else None
-    )
+    embedder = open_embedder(config.embedder, vectors)
     kept = None if tokenizer is None else keep_tokenizer(tokenizer)
-    if dataset := finished(out, source.sha256, config, vectors_file, tokenizer):
+    identity = embedder.fingerprint if embedder else None
+    if dataset := finished(out, source.sha256, config, identity, tokenizer):
         accept(dataset)
         progress(f"{out} is up to date")
         return dataset
@@ -75,7 +77,7 @@ def prepare(
         f"read {source.name}: {source.encoding}, {source.boilerplate_lines} lines of boilerplate removed"
     )
     with replaced_directory(out) as scratch:
-        dataset = _prepare(source, scratch, config, kept, progress)
+        dataset = _prepare(source, scratch, config, kept, embedder, progress)
         if tokenizer is not None:
             shutil.copyfile(tokenizer, scratch / TOKENIZER)
         dataset["tokenizer"] = {"file": TOKENIZER, "sha256": sha256(scratch / TOKENIZER), "kept": bool(kept)}
@@ -94,7 +96,12 @@ def split_book(text: str, config: PrepConfig) -> tuple[list[Chapter], dict[str, 
 
 
 def _prepare(
-    source: Book, folder: Path, config: PrepConfig, kept: Tokenizer | None, progress: Callable[[str], None]
+    source: Book,
+    folder: Path,
+    config: PrepConfig,
+    kept: Tokenizer | None,
+    embedder: embed.Embedder | None,
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     chapters, splits, kind = split_book(source.text, config)
     split_of_chapter = np.zeros(len(chapters), int)
@@ -121,7 +128,7 @@ def _prepare(
         Record(i, importance(i, c), c, p, bytes=len(text.encode()))
         for i, (c, p), text in zip(ids, places, paragraphs, strict=True)
     ]
-    chosen, pairs, report = _choose(chapters, sentences, split_of_chapter, config, progress)
+    chosen, pairs, report = _choose(chapters, sentences, split_of_chapter, config, embedder, progress)
     records = {
         "foundational": _sentence_records(tokenizer, importance, sentences, chosen["foundational"]),
         "structural": _pair_records(tokenizer, importance, sentences, pairs, chosen["structural"]),
@@ -178,6 +185,7 @@ def _choose(
     sentences: Sequence[Sentence],
     split_of_chapter: np.ndarray,
     config: PrepConfig,
+    embedder: embed.Embedder | None,
     progress: Callable[[str], None],
 ) -> tuple[dict[str, dict[str, list[int]]], list[Pair], dict[str, Any]]:
     """Score every sentence, find pairs, filter both; and the report of it for dataset.json."""
@@ -192,7 +200,7 @@ def _choose(
     fit = train & (lengths >= config.min_sentence_words)
     if not fit.any():
         fit = train
-    embedder = embed.make_embedder(config.embedder, [t for t, use in zip(texts, train, strict=True) if use])
+    embedder = embedder or embed.LsaEmbedder([t for t, use in zip(texts, train, strict=True) if use])
     vectors = embedder.encode(texts)
     kinds = np.array([chapters[s.chapter].paragraphs[s.paragraph].kind for s in sentences])
     distinct = np.zeros(len(sentences), bool)

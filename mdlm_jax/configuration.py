@@ -61,7 +61,7 @@ class DataConfig:
     vocab_size: int = field("cap on the tokenizer's size")
     min_frequency: int = field("a merge must occur this often in the training split")
     split_seed: int = field("which chapters are held out")
-    embedder: str = field("sentence embedder of the centrality score (lsa, npy:<path>)")
+    embedder: str = field("sentence embedder of the centrality score (lsa, bert:MODEL, st:MODEL, npy:PATH)")
 
 
 @dataclasses.dataclass(frozen=True)
