@@ -55,5 +55,5 @@ lock:
 	done
 
 clean:
-	rm -rf build dist *.egg-info .hypothesis .jax_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .cache .hypothesis .jax_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ PREPARATION_VERSION = 3  # raise it whenever the same book and settings give oth
 
 STAGES = ("foundational", "structural", "refinement")
 SPLITS = ("train", "validation", "test")
-EMBEDDERS = ("lsa", "npy:<path>")
+EMBEDDERS = ("lsa", "bert:<directory or hub id>", "st:<directory or hub id>", "npy:<path>")
 
 
 class PrepError(ValueError):
@@ -47,7 +47,9 @@ class PrepConfig:
 
     vocab_size: int = _setting(25_000, "upper bound; BPE stops when pairs get rarer than min_frequency")
     min_frequency: int = _setting(5, "least count of a pair in the training split to become a token")
-    embedder: str = _setting("lsa", "lsa, or npy:<path> with one row per sentence of the book")
+    embedder: str = _setting(
+        "lsa", "lsa; bert: or st: and a sentence-transformers model; npy: and a row per sentence"
+    )
     split_seed: int = _setting(0, "draws the held-out chapters")
     held_out_fraction: float = _setting(0.1, "share of the bytes for validation, and again for test")
     min_sentence_words: int = _setting(4, "shorter sentences teach nothing and look central")
@@ -88,8 +90,9 @@ class PrepConfig:
             "structural_min_difficulty",
             "below structural_max_difficulty",
         )
-        if self.embedder != "lsa" and not (self.embedder.startswith("npy:") and len(self.embedder) > 4):
-            raise PrepError(f"unknown embedder {self.embedder!r}; valid ones are {' and '.join(EMBEDDERS)}")
+        prefix, _, name = self.embedder.partition(":")
+        if self.embedder != "lsa" and not (prefix in ("bert", "st", "npy") and name):
+            raise PrepError(f"unknown embedder {self.embedder!r}; valid ones are {', '.join(EMBEDDERS)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, one entry per field."""

@@ -1,4 +1,4 @@
-"""Sentence vectors without torch, and thematic centrality by clustering them."""
+"""Sentence vectors by latent semantic analysis or from a file, and thematic centrality by clustering them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from data_prep.config import EMBEDDERS, PrepError
+from data_prep.config import PrepError
 from data_prep.text import read_bytes, words
 
 if TYPE_CHECKING:
@@ -32,19 +32,6 @@ class Embedder(Protocol):
     def encode(self, texts: list[str]) -> np.ndarray:
         """float32[n, d], each row of length 1 (or 0 for a sentence without known features)."""
         ...
-
-
-def make_embedder(spec: str, train_texts: Sequence[str]) -> Embedder:
-    """The embedder that ``spec`` names: ``lsa``, fitted on ``train_texts``, or ``npy:<path>``.
-
-    Raises:
-        PrepError: an unknown name, or a file that is not a usable array.
-    """
-    if spec == "lsa":
-        return LsaEmbedder(train_texts)
-    if spec.startswith("npy:"):
-        return NpyEmbedder(Path(spec[4:]))
-    raise PrepError(f"unknown embedder {spec!r}; valid ones are {' and '.join(EMBEDDERS)}")
 
 
 class LsaEmbedder:
@@ -73,7 +60,7 @@ class LsaEmbedder:
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """float32[n, d] unit vectors."""
-        return _unit(self._weigh(self._counts([words(text) for text in texts])) @ self._components)
+        return unit(self._weigh(self._counts([words(text) for text in texts])) @ self._components)
 
     def _counts(self, tokens: Sequence[list[str]]) -> csr_matrix:
         """[n, words + grams] raw counts; a sentence's character n-grams are the sum over its words."""
@@ -119,7 +106,7 @@ class NpyEmbedder:
             raise PrepError(f"{self._path} has {len(array)} rows, but the book has {len(texts)} sentences")
         if not np.isfinite(array).all():
             raise PrepError(f"{self._path} holds values that are not finite")
-        return _unit(array.astype(np.float32))
+        return unit(array.astype(np.float32))
 
 
 def _word_terms(found: list[str]) -> list[str]:
@@ -161,7 +148,8 @@ def _row_of(matrix: csr_matrix) -> np.ndarray:
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """float32[n, d] with rows of length 1; a zero row stays."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
 
@@ -177,7 +165,7 @@ def _right_singular_vectors(matrix: csr_matrix, rank: int) -> np.ndarray:
     projected = matrix.T @ np.linalg.qr(basis)[0]
     # The Gram matrix is tiny; its eigenvectors turn the basis into singular vectors, largest last.
     _, turn = np.linalg.eigh((projected.T @ projected).astype(np.float64))
-    return _unit((projected @ turn[:, ::-1][:, :rank].astype(np.float32)).T).T
+    return unit((projected @ turn[:, ::-1][:, :rank].astype(np.float32)).T).T
 
 
 def centrality(vectors: np.ndarray, fit: np.ndarray) -> np.ndarray:
@@ -207,7 +195,7 @@ def _centres(vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
     for _ in range(_LLOYD_STEPS):
         member = np.eye(k, dtype=np.float32)[(vectors @ centres.T).argmax(1)]
         sums = member.T @ vectors
-        centres = np.where(member.sum(0)[:, None] > 0, _unit(sums), centres)
+        centres = np.where(member.sum(0)[:, None] > 0, unit(sums), centres)
     return centres
 
 

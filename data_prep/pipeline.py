@@ -21,6 +21,7 @@ from data_prep.importance import TokenImportance
 from data_prep.pairs import Pair, find_pairs
 from data_prep.paragraphs import FOOTNOTE, HEADING, KINDS, LETTER, PROSE
 from data_prep.read import MAX_MEGABYTES, Book, Corpus, read_corpus
+from data_prep.pretrained import VECTORS, open_embedder
 from data_prep.segment import Chapter, Sentence
 from data_prep.text import words
 from data_prep.tokenizer import SPECIALS, encode, keep_tokenizer, train_tokenizer
@@ -47,6 +48,7 @@ def prepare(
     progress: Callable[[str], None] = lambda line: None,
     *,
     tokenizer: Path | None = None,
+    vectors: Path = VECTORS,
     accept: Callable[[dict[str, Any]], None] = lambda dataset: None,
     max_megabytes: float = MAX_MEGABYTES,
 ) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def prepare(
         config: settings.
         progress: called with one line per step.
         tokenizer: a tokenizer.json to keep instead of training one, for a model that knows it already.
+        vectors: the folder where sentence vectors of bert: and st: are kept for the next preparation.
         accept: called with what will be dataset.json; if it raises, nothing is written.
         max_megabytes: a larger book is refused. It changes no byte of the result.
 
@@ -70,18 +73,17 @@ def prepare(
     """
     out = Path(out)
     source = read_corpus(book, max_megabytes)
-    vectors_file = (
-        embed.NpyEmbedder(Path(config.embedder[4:])).fingerprint if config.embedder != "lsa" else None
-    )
+    embedder = open_embedder(config.embedder, vectors)
     kept = None if tokenizer is None else keep_tokenizer(tokenizer)
-    if dataset := finished(out, source, config, vectors_file, tokenizer):
+    identity = embedder.fingerprint if embedder else None
+    if dataset := finished(out, source, config, identity, tokenizer):
         accept(dataset)
         progress(f"{out} is up to date")
         return dataset
     for line in source.report():
         progress(line)
     with replaced_directory(out) as scratch:
-        dataset = _prepare(source, scratch, config, kept, progress)
+        dataset = _prepare(source, scratch, config, kept, embedder, progress)
         if tokenizer is not None:
             shutil.copyfile(tokenizer, scratch / TOKENIZER)
         dataset["tokenizer"] = {"file": TOKENIZER, "sha256": sha256(scratch / TOKENIZER), "kept": bool(kept)}
@@ -107,7 +109,12 @@ def split_book(
 
 
 def _prepare(
-    source: Corpus, folder: Path, config: PrepConfig, kept: Tokenizer | None, progress: Callable[[str], None]
+    source: Corpus,
+    folder: Path,
+    config: PrepConfig,
+    kept: Tokenizer | None,
+    embedder: embed.Embedder | None,
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     chapters, splits, kind = split_book(source.documents, config)
     docs = [chapter.doc for chapter in chapters]
@@ -135,7 +142,7 @@ def _prepare(
         Record(i, importance(i, c), c, p, bytes=len(text.encode()))
         for i, (c, p), text in zip(ids, places, paragraphs, strict=True)
     ]
-    chosen, pairs, report = _choose(chapters, sentences, split_of_chapter, config, progress)
+    chosen, pairs, report = _choose(chapters, sentences, split_of_chapter, config, embedder, progress)
     records = {
         "foundational": _sentence_records(tokenizer, importance, sentences, chosen["foundational"]),
         "structural": _pair_records(tokenizer, importance, sentences, pairs, chosen["structural"]),
@@ -208,6 +215,7 @@ def _choose(
     sentences: Sequence[Sentence],
     split_of_chapter: np.ndarray,
     config: PrepConfig,
+    embedder: embed.Embedder | None,
     progress: Callable[[str], None],
 ) -> tuple[dict[str, dict[str, list[int]]], list[Pair], dict[str, Any]]:
     """Score every sentence, find pairs, filter both; and the report of it for dataset.json."""
@@ -222,7 +230,7 @@ def _choose(
     fit = train & (lengths >= config.min_sentence_words)
     if not fit.any():
         fit = train
-    embedder = embed.make_embedder(config.embedder, [t for t, use in zip(texts, train, strict=True) if use])
+    embedder = embedder or embed.LsaEmbedder([t for t, use in zip(texts, train, strict=True) if use])
     vectors = embedder.encode(texts)
     kinds = np.array([chapters[s.chapter].paragraphs[s.paragraph].kind for s in sentences])
     distinct = np.zeros(len(sentences), bool)

@@ -6,7 +6,7 @@ from sample_books import paragraphs
 
 from data_prep import PrepConfig, PrepError, curriculum
 from data_prep.difficulty import difficulty, lexical_rarity, percentiles, syntactic_complexity
-from data_prep.embed import LsaEmbedder, _right_singular_vectors, adjacent_auc, centrality, make_embedder
+from data_prep.embed import LsaEmbedder, NpyEmbedder, _right_singular_vectors, adjacent_auc, centrality
 from data_prep.importance import TokenImportance
 from data_prep.segment import Sentence, sentences
 from data_prep.text import words
@@ -102,7 +102,7 @@ def test_adjacent_auc():
 def test_npy_embedder(tmp_path):
     path = tmp_path / "v.npy"
     np.save(path, np.array([[3.0, 4.0], [0.0, 2.0]]))
-    embedder = make_embedder(f"npy:{path}", [])
+    embedder = NpyEmbedder(path)
     np.testing.assert_allclose(embedder.encode(["a", "b"]), [[0.6, 0.8], [0, 1]], atol=1e-6)
     with pytest.raises(PrepError, match="has 2 rows, but the book has 1"):
         embedder.encode(["a"])
@@ -113,12 +113,12 @@ def test_npy_embedder(tmp_path):
     ]:
         np.save(path, bad)
         with pytest.raises(PrepError, match=reason):
-            make_embedder(f"npy:{path}", []).encode(["a"])
+            NpyEmbedder(path).encode(["a"])
     path.write_bytes(b"nothing like an array")
     with pytest.raises(PrepError, match=r"is not a \.npy array"):
-        make_embedder(f"npy:{path}", []).encode(["a"])
+        NpyEmbedder(path).encode(["a"])
     with pytest.raises(PrepError, match="does not exist"):
-        make_embedder(f"npy:{tmp_path / 'absent.npy'}", [])
+        NpyEmbedder(tmp_path / "absent.npy")
 
 
 def test_importance_ranks_rare_local_tokens_first_and_ignores_held_out_counts():
