@@ -20,8 +20,8 @@ from data_prep.difficulty import MODE, difficulty
 from data_prep.importance import TokenImportance
 from data_prep.pairs import Pair, find_pairs
 from data_prep.paragraphs import FOOTNOTE, HEADING, KINDS, LETTER, PROSE
-from data_prep.read import MAX_MEGABYTES, Book, Corpus, read_corpus
 from data_prep.pretrained import VECTORS, open_embedder
+from data_prep.read import MAX_MEGABYTES, Book, Corpus, read_corpus
 from data_prep.segment import Chapter, Sentence
 from data_prep.text import words
 from data_prep.tokenizer import SPECIALS, encode, keep_tokenizer, train_tokenizer
