@@ -28,7 +28,7 @@ install: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/python launch.py --config configs/three_stage.py:tiny --workdir runs/demo
 	$(BIN)/python -m mdlm_jax.sample --workdir runs/demo --num_samples 2
-	@echo 'the run is in runs/demo, its figures are in runs/demo/report/report.json'
+	@echo 'commands that begin with python need: source $(VENV)/bin/activate'
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 tests -m 'not soak'

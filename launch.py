@@ -71,7 +71,8 @@ def parse(argv: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     except flags.Error as error:
         raise cli.UsageError(str(error)) from None
     if left:
-        raise cli.UsageError(f"unexpected argument {left[0]!r}; options start with --")
+        hint = f"did you mean --book {left[0]}?" if Path(left[0]).exists() else "options start with --"
+        raise cli.UsageError(f"unexpected argument {left[0]!r}; {hint}")
     return {name: values[name].value for name in (*FLAGS, *SWITCHES)}, overrides
 
 
@@ -88,6 +89,10 @@ def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
             values = flat(json.loads(saved.read_text(encoding="utf-8")))
         except ValueError as error:
             raise ConfigError(f"cannot read {saved}: {error}") from None
+    elif flags["init_from"]:
+        raise cli.UsageError(
+            f"--init_from: {flags['init_from']} is not a run directory; runs list names them"
+        )
     else:
         raise cli.UsageError(
             "--config is needed, for example --config configs/three_stage.py:tiny; "
@@ -121,6 +126,8 @@ def start_jax() -> None:
         os.write(2, b"\ninterrupted; nothing is lost, the same command starts again\n")
         os._exit(130)
 
+    if "mdlm_jax.train" in sys.modules:
+        return
     say("starting JAX ...")
     before = signal.signal(signal.SIGINT, leave)
     import mdlm_jax.train  # noqa: F401
@@ -152,10 +159,7 @@ def prepare(config: Config, book: str, data: Path, tokenizer: Path | None, told:
 
     wanted = PrepConfig(**{name: getattr(config.data, name) for name in PREPARED})
     accept = lambda info: check_length(info, config.model)  # noqa: E731
-    info = data_prep.prepare(book, data, wanted, told, tokenizer=tokenizer, accept=accept)
-    for step in info["curriculum"]["relaxations"]:
-        stage = f"{step['stage']} ({step['split']})"
-        told(f"few examples for {stage}: harder ones taken, {step['examples']} now")
+    data_prep.prepare(book, data, wanted, told, tokenizer=tokenizer, accept=accept)
 
 
 def check_prepared(config: Config, book: str | None, data: Path, tokenizer: Path | None) -> None:
@@ -214,6 +218,7 @@ def suggest(costs: list[tuple], available: int | None, book: str | None) -> list
     why = "the largest within" if fitting else "the smallest; be warned, none stays within"
     here = f" of {available / 1e9:.1f} GB" if available else ""
     return [
+        f"Book: {book or 'the built-in novel'}",
         head,
         *rows,
         "(estimates; the times come from a short probe and may be off by a factor of two)",
@@ -233,7 +238,12 @@ def figures(report: dict[str, Any]) -> list[str]:
             f"{split}: {result['bits_per_byte']:.3f} bits per byte {kind}; byte 5-gram {ngram:.3f}; "
             f"perplexity per token {result['token_perplexity']:.1f}, per word {result['word_perplexity']:.0f}"
         )
-    return [*lines, "(bits per byte of chapters it never saw: lower is better)"]
+    lines += ["(bits per byte of chapters it never saw: lower is better)"]
+    if report["test"]["bits_per_byte"] > report["ngram_5_bits_per_byte"]["test"]:
+        lines += [
+            "The n-gram is better: try a longer book, or more epochs (--config.stages[2].num_epochs=...)"
+        ]
+    return lines
 
 
 def launch(argv: list[str]) -> None:

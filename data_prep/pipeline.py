@@ -151,7 +151,7 @@ def _prepare(
             for s, split in enumerate(SPLITS)
         },
     }
-    tokenizer.save(str(folder / TOKENIZER))
+    (folder / TOKENIZER).write_bytes(tokenizer.to_str(pretty=True).encode())  # `save` raises no OSError
     dtype = ids_dtype(vocab_size)
     return {
         "schema_version": SCHEMA_VERSION,

@@ -148,7 +148,7 @@ def replaced_directory(out: Path) -> Iterator[Path]:
         else:
             scratch.rename(out)
     except OSError as error:
-        raise PrepError(f"cannot write {out}: {error.strerror or error}; choose another --out") from error
+        raise PrepError(f"cannot write {out}: {error.strerror or error}; choose another place") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         for parent in made:  # those this call made, where nothing came of it
@@ -170,11 +170,11 @@ def _check_replaceable(out: Path) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise PrepError(f"{out} is a file; --out must name a directory")
+        raise PrepError(f"{out} is a file, not a directory; choose another place")
     foreign = sorted(
         path.name
         for path in out.iterdir()
         if path.name not in (DATASET, TOKENIZER) and path.suffix != ".array_record"
     )
     if foreign:
-        raise PrepError(f"{out} holds other files ({foreign[0]}); choose an empty or new directory for --out")
+        raise PrepError(f"{out} holds other files ({foreign[0]}); choose an empty or new directory")

@@ -77,7 +77,9 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
         os.rename(temporary, final)
     except (OSError, ValueError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(f"cannot write the checkpoint {directory / str(step)}: {error}") from error
+        full = "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error)
+        why = "no space left; free some and run the same command" if full else error
+        raise CheckpointError(f"cannot write the checkpoint {directory / str(step)}: {why}") from error
     for old in steps(directory)[:-2]:
         if old not in keep:
             shutil.rmtree(directory / str(old))

@@ -13,8 +13,11 @@ from mdlm_jax.configuration import Config, ConfigError, UserError, fields, flat,
 
 def load(config: str) -> dict[str, Any]:
     """The values of "file.py" or "file.py:preset". Raises ConfigError, or the file's own UserError."""
-    place, _, preset = config.rpartition(":") if ".py:" in config else (config, "", "")
-    make = _run(Path(place), "--config", "get_config")
+    sized = ":" in Path(config).name and not config.endswith(".py")
+    place, colon, preset = config.rpartition(":") if sized else (config, "", "")
+    if colon and not preset:
+        raise ConfigError(f"--config: no size after the colon of {config}; leave the colon out")
+    make = _run(Path(place), "--config", "get_config", colon + preset)
     return flat(_called(Path(place), make, *([preset] if preset else [])))
 
 
@@ -32,14 +35,14 @@ def merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return kept | changes
 
 
-def _run(path: Path, flag: str, name: str) -> Any:
+def _run(path: Path, flag: str, name: str, preset: str = "") -> Any:
     """What the Python file at `path` calls `name`."""
     if path.suffix != ".py" or not path.is_file():
         folders = (path.parent, Path("configs"))
-        names = [str(p) for folder in folders for p in sorted(folder.glob("*.py"))]
-        hint = nearest(str(path), names) or nearest(f"configs/{path.stem}.py", names)
+        names = [f"{p}{preset}" for folder in folders for p in sorted(folder.glob("*.py"))]
+        hint = nearest(f"{path}{preset}", names) or nearest(f"configs/{path.stem}.py{preset}", names)
         what = "does not exist" if path.suffix == ".py" else "is not a .py file"
-        raise ConfigError(f"{flag}: {path} {what}{hint}")
+        raise ConfigError(f"{flag}: {path} {what}{hint if name == 'get_config' else ''}")
     found = _called(path, runpy.run_path, str(path)).get(name)
     if found is None:
         raise ConfigError(f"{flag}: {path} defines no {name}; see configs/three_stage.py and --help")

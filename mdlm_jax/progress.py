@@ -8,14 +8,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def clock(seconds: float) -> str:
-    """Seconds as "45 s", "12 min" or "3.4 h"."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    """Seconds as "45 s", "12 min", "3.4 h" or "11 days"."""
+    for most, unit, name in ((90, 1, ".0f} s"), (5400, 60, ".0f} min"), (172_800, 3600, ".1f} h")):
+        if seconds < most:
+            return ("{:" + name).format(seconds / unit)
+    return f"{seconds / 86_400:.0f} days"
 
 
 class PlanProgress:
@@ -55,11 +52,8 @@ class PlanProgress:
             self._bar.update(self._task, completed=int(done), description=text)
         elif time.monotonic() - self._last_line >= self._line_every:
             self._last_line = time.monotonic()
-            print(
-                f"{100 * done / self.total:5.1f} %  {text}  ETA {clock(self.eta())}",
-                file=sys.stderr,
-                flush=True,
-            )
+            eta = f"  ETA {clock(self.eta())}" if self.eta() or done >= self.total else ""
+            print(f"{100 * done / self.total:5.1f} %  {text}{eta}", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """A line that stays."""

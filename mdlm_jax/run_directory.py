@@ -107,6 +107,8 @@ def check_start(config: Config) -> None:
     models = (read_config(Path(config.init_from)).model, config.model)
     if changed := difference(*({f"model.{name}": getattr(m, name) for name in same} for m in models)):
         raise RunError(f"the weights of {config.init_from} are of another network ({'; '.join(changed)})")
+    if not any(Path(config.init_from).glob("checkpoints/*/*/MANIFEST.json")):
+        raise RunError(f"{config.init_from} has no weights yet; train it first")
 
 
 def claim(workdir: Path, config: Config, dataset: Dataset) -> None:

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from mdlm_jax import cli
-from mdlm_jax.evaluation.summary import RunsError, clean, compare, fill, in_training, list_runs, read, show
 
 # Every file of a run, of its data and of its samples, by its path in the run directory.
 WRITTEN = re.compile(
@@ -23,6 +22,8 @@ WRITTEN = re.compile(
 
 def remove(paths: list[Path], yes: bool) -> None:
     """Deletes runs, all checked first. Raises RunsError for links, runs in training and files of others."""
+    from mdlm_jax.evaluation.summary import RunsError, clean, fill, in_training, read
+
     runs = {path: read(path) for path in map(Path, map(os.path.abspath, paths))}
     if not yes and not sys.stdin.isatty():
         raise RunsError("there is no terminal to ask on; --yes removes without a question")
@@ -61,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> None:
         options = parser.parse_args(argv)
+        from mdlm_jax.evaluation.summary import compare, list_runs, show
+
         if options.command == "remove":
             remove(options.runs, options.yes)
         elif options.command == "list":
@@ -68,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print(show(options.run) if options.command == "show" else compare([options.run, *options.runs]))
 
-    return cli.run(command, "no run is half removed (a hidden .NAME.removed-N may be left to delete)")
+    return cli.run(command, "what was not said to be removed is whole (a hidden .NAME.removed-N may be left)")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
     ]
     expected = seconds(config, stages, dataset)
     device = jax.devices()[0].device_kind
-    screen.append(f"Time   about {clock(expected)} on this machine ({device}), by a probe")
+    screen.append(f"Time   about {clock(expected)} for the whole plan on this machine ({device}), by a probe")
     if jax.default_backend() == "cpu" and expected > 2 * 3600:
         screen.append("       python launch.py --recommend suggests a plan for this machine")
     flops, critical = sum(s.flops for s in stages), critical_compute(unique)
@@ -137,7 +137,7 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
 
     def stop_soon(number: int, _: Any) -> None:
         stop.append(number)
-        os.write(2, b"\nstopping after this step; once more stops at once\n")  # print is not for handlers
+        os.write(2, b"\nstopping: saves and ends soon; once more ends at once\n")  # print is not for handlers
         signal.signal(number, handlers[number])
 
     for number in handlers:
@@ -150,6 +150,8 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
         first, state, notes = _first_state(run)
         state, notes = _train_stage(run, stages[first], state, notes)
         for stage in stages[first + 1 :]:
+            if stop:  # during the measurement at the end of a stage, which is saved
+                raise _stopped(run, f"the end of {stages[stage.index - 1].directory}")
             state = _enter(run, stage, state, notes)
             state, notes = _train_stage(run, stage, state, dict(NO_NOTES))
         progress.stop()
@@ -182,9 +184,7 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     trained = load(source)
     theirs, ours = (d.info["tokenizer"]["sha256"] for d in (trained.dataset, run.dataset))
     if theirs != ours:
-        raise RunError(
-            f"the data were not prepared with the tokenizer of {source}; let launch.py prepare them"
-        )
+        raise RunError(f"the data are not prepared with the tokenizer of {source}; let launch.py do it")
     state = begin(trained.params, trained.params, run.optimizer(stage), seed, stage)
     # As a checkpoint: from here on the run stands alone.
     checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
@@ -205,9 +205,7 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
         state = checkpoint.restore(run.directory(run.stages[stage.index - 1]) / str(before["step"]), state)
     state, checks = transition(state, run.optimizer(stage), run.config.seed, stage)
     after = _measure(run, state)
-    run.progress.say(
-        f"Transition to {stage.directory}: {len(checks)} checks passed, held-out {_figure(after)}"
-    )
+    run.progress.say(f"Transition to {stage.directory}: {len(checks)} checks, held-out {_figure(after)}")
     scalars: dict[str, Any] = {name: int(passed) for name, passed in checks.items()}
     scalars |= {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
     run.log.write("transition", stage.index, 0, stage.steps_before, scalars)
@@ -241,6 +239,7 @@ def _train_stage(
     for step, batch in enumerate(stage.data.batches(start), start + 1):
         state, metrics = train_step(state, batch)
         window.append(metrics)
+        jax.block_until_ready(window[-2:][0]["loss"])  # at most one step ahead: a stop comes soon
         tokens += int(batch["scored"].sum())
         if step == start + 1:
             jax.block_until_ready(state.step)  # compiled by now: the pace begins here
@@ -267,7 +266,8 @@ def _train_stage(
         if tokens:
             scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
         if (stage.density.is_bound or config.model.causal) and not config.label_smoothing:
-            scalars["bits_per_byte"] = scalars["loss"] * _tokens_per_byte(run, stage) / math.log(2)
+            counts = run.dataset.counts(stage.config.name, "train")
+            scalars["bits_per_byte"] = scalars["loss"] / math.log(2) * counts["tokens"] / counts["bytes"]
         run.log.write("train", stage.index, step, stage.steps_before + step, scalars)
         latest = notes["latest"]
         text = f"{stage.config.name} {step}/{steps}  loss {scalars['loss']:.3f}"
@@ -282,26 +282,22 @@ def _train_stage(
             checkpoint.save(run.directory(stage), step, state, notes, keep={notes["best"]["step"]})
         _status(run, "running", stage, step, latest)
         if stop and not (step == steps and stage is run.stages[-1]):
-            [number] = stop
             _status(run, "stopped", stage, step, latest)
-            raise Stopped(
-                f"{signal.Signals(number).name}: saved at step {step} of {stage.directory}; the same command "
-                "goes on from there",
-                130 if number == signal.SIGINT else 75,
-            )
+            raise _stopped(run, f"step {step} of {stage.directory}")
         window, began, tokens = [], time.perf_counter(), 0
     return state, notes
+
+
+def _stopped(run: _Run, where: str) -> Stopped:
+    number = run.stop_signals[0]
+    text = f"{signal.Signals(number).name}: saved at {where}; the same command goes on from there"
+    return Stopped(text, 130 if number == signal.SIGINT else 75)
 
 
 def _measure(run: _Run, state: TrainState) -> dict[str, Any]:
     """The held-out figure of the average weights."""
     run.progress.say("measuring the validation chapters ...")
     return run.validate(state.ema)
-
-
-def _tokens_per_byte(run: _Run, stage: Stage) -> float:
-    counts = run.dataset.counts(stage.config.name, "train")
-    return counts["tokens"] / counts["bytes"]
 
 
 def _figure(result: dict[str, Any]) -> str:

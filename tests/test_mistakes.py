@@ -27,6 +27,7 @@ MISTAKES = [
     ("launch", f"{SMOKE} --wrkdir x", "did you mean --workdir?"),
     ("launch", f"{SMOKE} --config_override x.py", "did you mean --config_overrides?"),
     ("launch", f"{SMOKE} book.txt", "unexpected argument 'book.txt'"),
+    ("launch", f"{SMOKE} README.md", "did you mean --book README.md?"),
     ("launch", f"{SMOKE} --recommend=perhaps", "recommend"),
     # Config files.
     ("launch", "--config configs/three_stag.py --workdir {run}", "did you mean configs/three_stage.py?"),
@@ -35,7 +36,9 @@ MISTAKES = [
     ("launch", "--config configs --workdir {run}", "configs is not a .py file"),
     ("launch", "--config README.md --workdir {run}", "README.md is not a .py file"),
     ("launch", "--config configs/three_stage.py:smok --workdir {run}", "no preset smok among base,"),
-    ("launch", "--config configs/three_stage.py: --workdir {run} --config.seed=x", "must be a whole number"),
+    ("launch", "--config configs/three_stage.py: --workdir {run}", "no size after the colon"),
+    ("launch", "--config three_stage.py:tiny --workdir {run}", "did you mean configs/three_stage.py:tiny?"),
+    ("launch", "--init_from {folder} --workdir {run}", "is not a run directory"),
     ("launch", "--config configs/experimental.py:tinny --workdir {run}", "did you mean tiny?"),
     ("launch", "--config {broken_config} --workdir {run}", "line 2: ZeroDivisionError: division by zero"),
     ("launch", "--config {syntax_config} --workdir {run}", "line 1: SyntaxError"),
