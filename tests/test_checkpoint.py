@@ -206,10 +206,10 @@ def test_a_failed_save_leaves_the_old_ones(tmp_path, monkeypatch):
     save_small(tmp_path, 1)
 
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "no space left")
 
     monkeypatch.setattr(checkpoint, "write_json", full)
-    with pytest.raises(CheckpointError, match="No space left on device"):
+    with pytest.raises(CheckpointError, match="no space left"):
         save_small(tmp_path, 2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1"]
     assert checkpoint.verify(tmp_path / "1") is None
