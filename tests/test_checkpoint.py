@@ -206,7 +206,7 @@ def test_a_failed_save_leaves_the_old_ones(tmp_path, monkeypatch):
     save_small(tmp_path, 1)
 
     def full(*_):
-        raise OSError(28, "no space left")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_json", full)
     with pytest.raises(CheckpointError, match="no space left"):
