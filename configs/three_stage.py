@@ -46,7 +46,10 @@ def get_config(preset: str = "base") -> ConfigDict:
         _stage("refinement", epochs=300, mask_rate=(0.05, 0.20)),
     )
     config.evaluation = ConfigDict(dict(strata=16, replicates=2, per_stage=10))
-    config.sampling = ConfigDict(dict(sampler="ancestral", steps=0, temperature=0.6, top_k=0, top_p=0.9))
+    config.sampling = ConfigDict(
+        dict(sampler="ancestral", steps=0, temperature=0.6, top_k=0, top_p=0.9, repetition=1.0, no_repeat=0)
+        | dict(threshold=1.0, schedule="linear", remask=0.0, vocabulary_level=5)
+    )
     if preset == "small":
         config.model.update(num_layers=6, d_model=384, num_heads=6, seq_len=256)
         config.data.vocab_size = 4096

@@ -144,13 +144,60 @@ class SamplingConfig:
     """Defaults of python -m mdlm_jax.sample."""
 
     sampler: str = field(
-        "ancestral (exact law at this many steps) or confidence (most certain first)",
-        choices=("ancestral", "confidence"),
+        "ancestral (exact law at this many steps), or the surest positions first, by confidence, margin, "
+        "entropy, importance (easy words first) or greedy (confidence, and the likeliest token)",
+        choices=("ancestral", "confidence", "margin", "entropy", "importance", "greedy"),
     )
-    steps: int = field("network calls; 0 means one per token", least=0)
+    steps: int = field("network calls at most; 0 means one per token", least=0)
     temperature: float = field("divides the logits when a token is drawn", above=0)
     top_k: int = field("draw among the k likeliest tokens; 0 is off", least=0)
     top_p: float = field("draw from the smallest set with this probability; 1 is off", above=0, most=1)
+    threshold: float = field(
+        "write all positions surer than this at once; 1 is off (not for ancestral)",
+        least=0,
+        most=1,
+        default=1.0,
+    )
+    schedule: str = field(
+        "positions per step: linear (as many in each) or cosine (few at first; not for ancestral)",
+        choices=("linear", "cosine"),
+        default="linear",
+    )
+    remask: float = field(
+        "share of the tokens masked and written once more, the least probable ones; 0 is off, "
+        "not for ancestral",
+        least=0,
+        most=4,
+        default=0.0,
+    )
+    repetition: float = field("penalty on tokens that the canvas holds; 1 is off", least=1, default=1.0)
+    no_repeat: int = field(
+        "no runs of this many tokens twice, unless written in one step; 0 is off", least=0, most=16, default=0
+    )
+    vocabulary_level: int = field(
+        "write only tokens of levels 1 to this; 5 is all", least=1, most=5, default=5
+    )
+
+
+SAMPLING_PRESETS: dict[str, dict[str, Any]] = {  # laid over the run's own settings; quality is not measured
+    "default": {},
+    "creative": {"temperature": 1.0, "top_p": 0.97},
+    "conservative": {"temperature": 0.4, "top_p": 0.8},
+    "fast": {"sampler": "confidence", "steps": 32, "threshold": 0.9},
+}
+
+
+def check_sampling(sampling: SamplingConfig) -> None:
+    """Refuses settings that contradict one another; raises ConfigError."""
+    if sampling.sampler == "ancestral":  # it draws positions: nothing is ranked
+        for name, off in (("threshold", 1.0), ("schedule", "linear"), ("remask", 0.0)):
+            if (value := getattr(sampling, name)) != off:
+                raise ConfigError(
+                    f"config.sampling.{name}={value} needs a sampler that ranks positions, such as "
+                    "confidence; ancestral draws them"
+                )
+    if sampling.no_repeat == 1:
+        raise ConfigError("config.sampling.no_repeat must be 0 or at least 2, not 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,6 +312,7 @@ def resolve(values: Any) -> Config:
         raise ConfigError(
             f"config.micro_batch={config.micro_batch} must divide batch_size={config.batch_size}"
         )
+    check_sampling(config.sampling)
     if not config.stages:
         raise ConfigError("config.stages is empty; give at least one stage")
     for i, stage in enumerate(config.stages):

@@ -16,15 +16,15 @@ class SampleFrame:
     """The canvas after one step of the sampler (one row of a batch)."""
 
     step: int
-    num_steps: int
+    num_steps: int  # at most: a threshold or a schedule may end it sooner
     block: int
     tokens: np.ndarray  # int32 [L]
     is_masked: np.ndarray  # bool [L]
-    changed: np.ndarray  # bool [L], written in this step
+    changed: np.ndarray  # bool [L], written or masked again in this step
     confidence: (
         np.ndarray
     )  # float32 [L], the probability with which a token was written; 0 where masked, 1 if given
-    log_prob: float  # nats, of the tokens written in this step under the law they were drawn from
+    log_prob: float  # nats, of the tokens written in this step under their law, less those masked again
     top_k: list[list[tuple[int, float]]] = dataclasses.field(default_factory=list)
     extras: dict[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -8,12 +8,20 @@ import datetime
 import functools
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from mdlm_jax import cli
-from mdlm_jax.configuration import ConfigError, SamplingConfig, UserError, build
+from mdlm_jax.configuration import (
+    SAMPLING_PRESETS,
+    ConfigError,
+    SamplingConfig,
+    UserError,
+    build,
+    check_sampling,
+)
 from mdlm_jax.evaluation.summary import no_run
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
@@ -36,6 +44,9 @@ def parser() -> cli.Parser:
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (default: 0)")
     p.add_argument("--weights", choices=("ema", "params"), default="ema", help="average (default) or last")
     group = p.add_argument_group("how to draw (default: config.sampling of the run)")
+    group.add_argument(
+        "--preset", choices=tuple(SAMPLING_PRESETS), default="default", help="several of these at once"
+    )
     for f in dataclasses.fields(SamplingConfig):
         group.add_argument(f"--{f.name}", help=f.metadata["doc"])
     return p
@@ -44,20 +55,31 @@ def parser() -> cli.Parser:
 def settings_of(values: dict[str, Any]) -> SamplingConfig:
     """Checked settings, numbers as texts or not. Raises SampleError."""
     try:
-        return build(SamplingConfig, dict(values), [])
+        settings = build(SamplingConfig, dict(values), [])
+        check_sampling(settings)
     except ConfigError as error:
-        raise SampleError(str(error).replace("config.", "--", 1)) from None
+        raise SampleError(re.sub(r"config\.(sampling\.)?", "--", str(error), count=1)) from None
+    return settings
 
 
 @functools.lru_cache(maxsize=4)
-def _denoise(graphdef: Any, forbidden: bytes) -> Any:
-    """denoise(context, tokens, index), one object per model so that jit caches by it."""
-    import numpy as np
-
+def _denoise(graphdef: Any) -> Any:
+    """denoise((params, segments, forbidden), tokens, index); one per model, so that jit caches by it."""
     from mdlm_jax.train_state import denoiser
 
-    rows = np.frombuffer(forbidden, bool)
-    return lambda context, tokens, index: denoiser(graphdef, context[0], rows, context[1])(tokens, index)
+    return lambda context, *canvas: denoiser(graphdef, context[0], context[2], context[1])(*canvas)
+
+
+def levels(run: Any) -> Any:
+    """int [V]: the vocabulary level of each token id. Raises SampleError where the data name none."""
+    import numpy as np
+
+    if "vocabulary_levels" not in run.dataset.info:
+        raise SampleError("this run's dataset.json has no vocabulary levels; prepare the book again")
+    found = np.full(run.forbidden.shape, 5)
+    digits = run.dataset.info["vocabulary_levels"]["level_of_id"]
+    found[: len(digits)] = [int(digit) for digit in digits]
+    return found
 
 
 def generate(
@@ -71,7 +93,8 @@ def generate(
     import jax
     import numpy as np
 
-    from mdlm_jax import sampler
+    from mdlm_jax.laws import Law
+    from mdlm_jax.sampler import Plan, sample
     from mdlm_jax.tokenizer import load_tokenizer
     from mdlm_jax.train_state import cast
 
@@ -96,15 +119,27 @@ def generate(
     segments = (position < used).astype(np.int32)
     forbidden = run.forbidden.copy()
     forbidden[[special["eos"], special["sep"]]] = True  # never inside a paragraph of the book
-    state = sampler.sample(
-        _denoise(run.graphdef, forbidden.tobytes()),
-        (cast(run.params, run.config.precision), segments),
+    importance: Any = 0.0
+    if settings.vocabulary_level < 5:
+        forbidden |= levels(run) > settings.vocabulary_level
+    if settings.sampler == "importance":
+        # Rare words carry most. The data's own importance is per occurrence, in shards a run may not have.
+        importance = ((levels(run) - 1) / 5).astype(np.float32)
+    state = sample(
+        _denoise(run.graphdef),
+        (cast(run.params, run.config.precision), segments, forbidden),
         jax.random.key(seed),
         tokens,
         masked,
-        sampler.Law(settings.temperature, settings.top_k, settings.top_p),
-        steps=settings.steps,
-        sampler=settings.sampler,
+        Law(
+            settings.temperature,
+            settings.top_k,
+            settings.top_p,
+            settings.repetition,
+            settings.threshold,
+            importance,
+        ),
+        plan=Plan(settings.sampler, settings.steps, settings.schedule, settings.remask, settings.no_repeat),
         mask_id=special["mask"],
     )
     ids = np.asarray(state.tokens)[0, 1:used].tolist()
@@ -143,7 +178,7 @@ def run_command() -> None:
     """Samples and prints. Raises SampleError, RunError, CheckpointError or DataError, one line each."""
     arguments = parser().parse_args()
     given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(SamplingConfig)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = SAMPLING_PRESETS[arguments.preset] | {k: v for k, v in given.items() if v is not None}
     settings_of(NEUTRAL | given)  # before anything is slow
     if arguments.num_samples < 1:
         raise SampleError(f"--num_samples must be at least 1, not {arguments.num_samples}")

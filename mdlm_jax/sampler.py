@@ -2,13 +2,20 @@
 
 Every sampler is one pure `sample_step`; `sample` loops it inside one jit, `sample_stream` yields a frame per
 step from the same function. No network here: `denoise_fn(tokens [B, L], index [M]) -> logits [M, V]`,
-forbidden rows at -inf.
+forbidden rows at -inf. How tokens are drawn is in `laws`.
 
 ancestral: the reverse process of alpha_t = 1 - t. A position's unmasking time is uniform, so positions are
 drawn before any token: with `steps` = 0 one at a time in a random order (first-hitting, Zheng et al. 2024:
-exact, at most one call a token), else all whose time falls into a step's interval together (the law of that
-many uniform steps). confidence: each step writes the masked positions where the noise-free top probability is
-highest.
+exact), else all whose time falls into the same of `steps` intervals together (the law of that many uniform
+steps). A step goes to each row's next event, so a row has at most one call a token, and rows share calls.
+
+The others write the masked positions of highest certainty, as many a step as the schedule says, and all whose
+certainty is above a threshold (Wu et al. 2025), at least one. confidence, margin and entropy differ in what
+certainty is; greedy is confidence with the likeliest token; importance writes easy words first.
+
+remask > 0: that share of the tokens, those that were least probable when written, return to [MASK] in
+between and are written again (the confidence rule of ReMDM, Wang et al. 2025, the lowest taken instead of
+drawn); what was given never does.
 """
 
 import functools
@@ -22,14 +29,17 @@ import numpy as np
 
 from mdlm_jax.diffusion import DenoiseFn
 from mdlm_jax.frames import SampleFrame
+from mdlm_jax.laws import Law, certainty, draw, penalise, repeats, truncate, written_by
 
 
-class Law(NamedTuple):
-    """How a token is drawn from logits; traced, so that changing one compiles nothing."""
+class Plan(NamedTuple):
+    """What a sampling compiles by."""
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
+    sampler: str = "ancestral"
+    steps: int = 0
+    schedule: str = "linear"
+    remask: float = 0.0
+    no_repeat: int = 0  # length of the n-grams that may not occur twice; 0 is off
 
 
 class SampleState(NamedTuple):
@@ -37,35 +47,12 @@ class SampleState(NamedTuple):
 
     tokens: jax.Array  # int32 [B, L]
     masked: jax.Array  # bool [B, L]
-    confidence: jax.Array  # float32 [B, L]
-    log_prob: jax.Array  # float32 [B], nats of everything written so far
-    when: jax.Array  # int32 [B, L], the step that unmasks a position (ancestral); the step count elsewhere
-    initial: jax.Array  # int32 [B], masked positions at the start
+    free: jax.Array  # bool [B, L], masked at the start; the rest never changes
+    changed: jax.Array  # bool [B, L], written or masked again in the last step
+    confidence: jax.Array  # float32 [B, L], probability with which a token was written; 0 masked, 1 given
+    log_prob: jax.Array  # float32 [B], nats of everything written that stands
+    when: jax.Array  # int32 [B, L], the interval that unmasks a position (ancestral)
     key: jax.Array
-
-
-def truncate(logits: jax.Array, law: Law) -> jax.Array:
-    """Log-probabilities [M, V] at the law's temperature, then top-k, then top-p (nucleus, Holtzman et al.
-    2020).
-    """
-    log_p = jax.nn.log_softmax(logits / law.temperature, axis=-1)
-    descending = -jnp.sort(-log_p, axis=-1)
-    rank_k = jnp.where(law.top_k > 0, jnp.minimum(law.top_k, logits.shape[-1]), logits.shape[-1])
-    kept = jnp.where(jnp.arange(logits.shape[-1]) < rank_k, jnp.exp(descending), 0.0)
-    kept = kept / kept.sum(-1, keepdims=True)
-    # The smallest set with probability >= top_p: a token stays if what is before it has not reached top_p
-    # yet.
-    before = jnp.cumsum(kept, axis=-1) - kept
-    inside = ((before < law.top_p) | (law.top_p >= 1)) & (kept > 0)
-    last = jnp.sum(inside, axis=-1, keepdims=True) - 1
-    threshold = jnp.take_along_axis(descending, last, axis=-1)
-    return jax.nn.log_softmax(jnp.where(log_p >= threshold, log_p, -jnp.inf), axis=-1)
-
-
-def draw(key: jax.Array, log_p: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Tokens [M] drawn from log_p [M, V], with their log-probabilities; full-resolution Gumbels ("high")."""
-    tokens = jax.random.categorical(key, log_p, axis=-1, mode="high").astype(jnp.int32)
-    return tokens, jnp.take_along_axis(log_p, tokens[:, None], axis=-1)[:, 0]
 
 
 def begin(key: jax.Array, tokens: jax.Array, masked: jax.Array, steps: int, mask_id: int) -> SampleState:
@@ -79,23 +66,38 @@ def begin(key: jax.Array, tokens: jax.Array, masked: jax.Array, steps: int, mask
     return SampleState(
         jnp.where(masked, mask_id, tokens).astype(jnp.int32),
         masked,
+        masked,
+        jnp.zeros_like(masked),
         jnp.where(masked, 0.0, 1.0),
         jnp.zeros(tokens.shape[0]),
         when,
-        masked.sum(1),
         key,
     )
 
 
-def group_size(length: int, steps: int, sampler: str) -> int:
-    """Static number of positions a step writes: exact for confidence, rarely exceeded for ancestral in few
-    steps.
-    """
-    if not steps or (steps >= length and sampler == "confidence"):
+def group_size(length: int, plan: Plan) -> int:
+    """Static number of positions that a step usually writes; a step that has more is dearer, not wrong."""
+    writes = length + math.floor(length * plan.remask)
+    if not plan.steps or (plan.steps >= writes and plan.sampler != "ancestral"):
         return 1
-    mean = length / steps
-    return (
-        math.ceil(mean) if sampler == "confidence" else min(length, math.ceil(mean + 4 * math.sqrt(mean) + 2))
+    mean = writes / plan.steps
+    if plan.sampler == "ancestral":
+        return min(length, math.ceil(mean + 4 * math.sqrt(mean) + 2))
+    return min(length, math.ceil(mean if plan.schedule == "linear" else mean * math.pi / 2))
+
+
+def remask(state: SampleState, number: jax.Array, mask_id: int) -> SampleState:
+    """Returns to [MASK] the `number` [B] written tokens of each row that were least probable when written."""
+    written = state.free & ~state.masked
+    rank = jnp.argsort(jnp.argsort(jnp.where(written, state.confidence, 2.0), axis=1), axis=1)
+    back = written & (rank < number[:, None])
+    nats = jnp.log(jnp.maximum(state.confidence, jnp.finfo(jnp.float32).tiny))
+    return state._replace(
+        tokens=jnp.where(back, mask_id, state.tokens),
+        masked=state.masked | back,
+        changed=back,
+        confidence=jnp.where(back, 0.0, state.confidence),
+        log_prob=state.log_prob - jnp.sum(jnp.where(back, nats, 0.0), axis=1),
     )
 
 
@@ -105,109 +107,131 @@ def sample_step(
     i: jax.Array,
     law: Law,
     *,
-    sampler: str,
+    plan: Plan,
     num_steps: jax.Array,
-    group: int,
+    mask_id: int,
 ) -> SampleState:
-    """Step i of num_steps; writes up to `group` positions a row (all that are due, whatever their number)."""
+    """Step i of num_steps: `remask`s what is due, then writes all that is due, whatever its number."""
     rows, length = state.tokens.shape
-    key = jax.random.fold_in(state.key, i)
-    base = jnp.arange(rows)[:, None] * length
+    row = jnp.arange(rows)[:, None]
+    state, group = state._replace(changed=jnp.zeros_like(state.masked)), group_size(length, plan)
+    if plan.sampler == "ancestral":
+        event = jnp.min(jnp.where(state.masked, state.when, jnp.iinfo(jnp.int32).max), axis=1)
+        score = (state.masked & (state.when == event[:, None])).astype(jnp.int32)
+        count = score.sum(1)
+        # The earliest next interval of all rows rises with every step, so that no key comes twice.
+        key = jax.random.fold_in(state.key, event.min())
+        logits_at = functools.partial(denoise_fn, state.tokens)
+    else:
+        key, initial = jax.random.fold_in(state.key, i), state.free.sum(1)
+        budget = jnp.floor(initial * plan.remask).astype(jnp.int32)
+        back = budget * i // jnp.maximum(num_steps - 1, 1)  # by now; all of it before the last step
+        if plan.remask:
+            earlier = budget * jnp.maximum(i - 1, 0) // jnp.maximum(num_steps - 1, 1)
+            state = remask(state, back - earlier, mask_id)
+        logits = denoise_fn(state.tokens, jnp.arange(rows * length))
+        sure = certainty(plan.sampler, logits, law.importance).reshape(rows, length)
+        score = jnp.where(state.masked, sure, -1.0)
+        goal = initial + back - written_by(plan.schedule, initial + budget, i + 1, num_steps)
+        left, above = state.masked.sum(1), jnp.sum(score > law.threshold, axis=1)
+        least = jnp.maximum(left - jnp.maximum(goal, 0), 1)
+        count, logits_at = jnp.minimum(jnp.maximum(least, above), left), lambda index: logits[index]
+    _, order = jax.lax.top_k(score, length)
 
-    def write(places: jax.Array, due: jax.Array, logits: jax.Array) -> SampleState:
-        new, log_prob = draw(key, truncate(logits, law))
+    def write(size: int) -> SampleState:
+        places = order[:, :size]
+        logits = logits_at((row * length + places).reshape(-1))
+        vocab = logits.shape[-1]
+        seen = jnp.zeros((rows, vocab), bool).at[row, state.tokens].max(~state.masked)
+        logits = penalise(logits, jnp.repeat(seen, size, axis=0), law.repetition)
+        if plan.no_repeat:
+            canvas = jnp.where(state.masked, -1, state.tokens)
+            again = repeats(canvas, places, plan.no_repeat, vocab).reshape(-1, vocab)
+            barred = jnp.where(again, -jnp.inf, logits)
+            logits = jnp.where(jnp.any(barred > -jnp.inf, axis=-1, keepdims=True), barred, logits)
+        new, log_prob = draw(key, truncate(logits, law), plan.sampler == "greedy")
         new, log_prob = new.reshape(places.shape), log_prob.reshape(places.shape)
-        row = jnp.arange(rows)[:, None]
+        due = jnp.arange(size) < count[:, None]
         target = jnp.where(due, places, length)  # out of bounds is dropped
         return state._replace(
             tokens=state.tokens.at[row, target].set(new, mode="drop"),
             masked=state.masked.at[row, target].set(False, mode="drop"),
+            changed=state.changed.at[row, target].set(True, mode="drop"),
             confidence=state.confidence.at[row, target].set(jnp.exp(log_prob), mode="drop"),
             log_prob=state.log_prob + jnp.sum(jnp.where(due, log_prob, 0.0), axis=1),
         )
 
-    if sampler == "confidence":
-        logits = denoise_fn(state.tokens, jnp.arange(rows * length))
-        best = jax.nn.softmax(logits, axis=-1).max(-1).reshape(rows, length)
-        _, places = jax.lax.top_k(jnp.where(state.masked, best, -1.0), group)
-        left = state.masked.sum(1)
-        goal = state.initial - (state.initial * (i + 1)) // num_steps
-        due = jnp.arange(group) < (left - goal)[:, None]
-        return write(places, due, logits[(base + places).reshape(-1)])
-
-    flags = state.masked & (state.when == i)
-
-    def gathered(size: int) -> SampleState:
-        due, places = jax.lax.top_k(flags.astype(jnp.int32), size)
-        return write(places, due > 0, denoise_fn(state.tokens, (base + places).reshape(-1)))
-
-    if group == 1 or group == length:
-        return gathered(group)
-    return jax.lax.cond(flags.sum(1).max() <= group, lambda: gathered(group), lambda: gathered(length))
+    if group == length or (plan.sampler == "ancestral" and not plan.steps):
+        return write(group)
+    return jax.lax.cond(count.max() <= group, lambda: write(group), lambda: write(length))
 
 
-def _num_steps(state: SampleState, steps: int, sampler: str) -> jax.Array:
-    most = jnp.max(state.initial)
-    if not steps:
-        return most
-    return jnp.minimum(steps, most) if sampler == "confidence" else jnp.int32(steps)
+def most_steps(state: SampleState, plan: Plan) -> jax.Array:
+    """Steps, each one network call, after which every row of the first `state` is written; a threshold or the
+    schedule can make it fewer.
+    """
+    if plan.sampler == "ancestral":
+        times = jnp.sort(jnp.where(state.masked, state.when, -1), axis=1)
+        return jnp.max(jnp.sum(jnp.diff(times, axis=1, prepend=-1) > 0, axis=1))
+    initial = state.free.sum(1)
+    most = jnp.max(initial + jnp.floor(initial * plan.remask).astype(jnp.int32))
+    return jnp.minimum(plan.steps, most) if plan.steps else most
 
 
-@functools.partial(jax.jit, static_argnames=("denoise", "steps", "sampler", "mask_id"))
+@functools.partial(jax.jit, static_argnames=("denoise", "plan", "mask_id"))
 def sample(
     denoise: Callable, context: object, key: jax.Array, tokens: jax.Array, masked: jax.Array, law: Law,
-    *, steps: int, sampler: str, mask_id: int,
+    *, plan: Plan, mask_id: int,
 ) -> SampleState:  # fmt: skip
     """Runs a whole sampling; `denoise(context, tokens, index) -> logits` (context: weights and what else it
     needs).
 
     tokens int [B, L], masked bool [B, L]. Returns the last state; what was given is as it was.
     """
-    state = begin(key, tokens, masked, steps, mask_id)
-    group, number = group_size(tokens.shape[1], steps, sampler), _num_steps(state, steps, sampler)
-    denoise_fn = functools.partial(denoise, context)
+    first = begin(key, tokens, masked, plan.steps, mask_id)
+    number, denoise_fn = most_steps(first, plan), functools.partial(denoise, context)
 
-    def body(i: jax.Array, state: SampleState) -> SampleState:
-        return sample_step(denoise_fn, state, i, law, sampler=sampler, num_steps=number, group=group)
+    def unfinished(carry: tuple[jax.Array, SampleState]) -> jax.Array:
+        return (carry[0] < number) & (carry[1].masked.any() | (plan.remask > 0))
 
-    return jax.lax.fori_loop(0, number, body, state)
+    def body(carry: tuple[jax.Array, SampleState]) -> tuple[jax.Array, SampleState]:
+        i, state = carry
+        return i + 1, sample_step(denoise_fn, state, i, law, plan=plan, num_steps=number, mask_id=mask_id)
+
+    return jax.lax.while_loop(unfinished, body, (jnp.int32(0), first))[1]
 
 
-@functools.partial(jax.jit, static_argnames=("denoise", "sampler", "group"))
+@functools.partial(jax.jit, static_argnames=("denoise", "plan", "mask_id"))
 def _one_step(
-    denoise: Callable,
-    context: object,
-    state: SampleState,
-    i: jax.Array,
-    law: Law,
-    number: jax.Array,
-    *,
-    sampler: str,
-    group: int,
-) -> SampleState:
-    return sample_step(
-        functools.partial(denoise, context), state, i, law, sampler=sampler, num_steps=number, group=group
-    )
+    denoise: Callable, context: object, state: SampleState, i: jax.Array, law: Law, num_steps: jax.Array,
+    *, plan: Plan, mask_id: int,
+) -> SampleState:  # fmt: skip
+    denoise_fn = functools.partial(denoise, context)
+    return sample_step(denoise_fn, state, i, law, plan=plan, num_steps=num_steps, mask_id=mask_id)
 
 
 def sample_stream(
     denoise: Callable, context: object, key: jax.Array, tokens: jax.Array, masked: jax.Array, law: Law,
-    *, steps: int, sampler: str, mask_id: int,
+    *, plan: Plan, mask_id: int,
 ) -> Iterator[SampleFrame]:  # fmt: skip
     """As `sample`, a frame per step of row 0; the last frame holds the same tokens."""
-    state = begin(key, tokens, masked, steps, mask_id)
-    group, number = group_size(tokens.shape[1], steps, sampler), int(_num_steps(state, steps, sampler))
-    last = jnp.int32(number)
+    state = begin(key, tokens, masked, plan.steps, mask_id)
+    number = int(most_steps(state, plan))
     for i in range(number):
-        before = state
-        state = _one_step(denoise, context, state, jnp.int32(i), law, last, sampler=sampler, group=group)
+        before = state.log_prob[0]
+        state = _one_step(
+            denoise, context, state, jnp.int32(i), law, jnp.int32(number), plan=plan, mask_id=mask_id
+        )
+        is_masked = np.asarray(state.masked)
         yield SampleFrame(
             step=i + 1,
             num_steps=number,
             block=0,
             tokens=np.asarray(state.tokens[0]),
-            is_masked=np.asarray(state.masked[0]),
-            changed=np.asarray(before.masked[0] & ~state.masked[0]),
+            is_masked=is_masked[0],
+            changed=np.asarray(state.changed[0]),
             confidence=np.asarray(state.confidence[0]),
-            log_prob=float(state.log_prob[0] - before.log_prob[0]),
+            log_prob=float(state.log_prob[0] - before),
         )
+        if not (plan.remask or is_masked.any()):
+            return

@@ -12,15 +12,17 @@ import pytest
 
 import launch
 from configs import three_stage
-from mdlm_jax import estimate, sampler
+from mdlm_jax import estimate
 from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.curriculum import begin, plan
 from mdlm_jax.data import held_out_windows, open_dataset
 from mdlm_jax.estimate import device_memory, measured_flops, memory, seconds
 from mdlm_jax.evaluation.likelihood import make_bound
+from mdlm_jax.laws import Law
 from mdlm_jax.model import flops_per_token
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.run_directory import complete
+from mdlm_jax.sampler import Plan, sample
 from mdlm_jax.train_state import build, denoiser, init_params, make_loss, make_train_step
 
 replace = dataclasses.replace
@@ -98,9 +100,9 @@ def test_memory_of_evaluation_and_sampling_is_bounded(dataset):
         return denoiser(graphdef, context[0], forbidden, context[1])(tokens, index)
 
     row = struct((1, length), jnp.int32)
-    compiled = sampler.sample.lower(
-        denoise, (params, row), key, row, struct(row.shape, bool), sampler.Law(),
-        steps=32, sampler="ancestral", mask_id=1,
+    compiled = sample.lower(
+        denoise, (params, row), key, row, struct(row.shape, bool), Law(),
+        plan=Plan("ancestral", 32), mask_id=1,
     ).compile(QUICK)  # fmt: skip
     assert 0.8 <= needed.sampling / held(compiled) <= 2
 

@@ -14,7 +14,7 @@ from conftest import REPO
 LAYERS = [
     ["configuration"],
     ["tokenizer", "frames", "cli", "config_file"],
-    ["progress", "model", "diffusion", "optimizer", "data", "metrics"],
+    ["progress", "model", "diffusion", "laws", "optimizer", "data", "metrics"],
     ["train_state", "checkpoint"],
     ["run_directory", "curriculum", "sampler"],
     ["evaluation"],

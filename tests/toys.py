@@ -1,7 +1,7 @@
 """Toy configurations, random weights and table-driven denoisers whose laws can be enumerated."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,15 @@ from mdlm_jax.configuration import (
     SamplingConfig,
     StageConfig,
 )
+from mdlm_jax.diffusion import subs
+from mdlm_jax.laws import Law
 from mdlm_jax.model import Transformer
+
+LETTERS, MASK, PAD, V, L = 4, 4, 5, 6, 4
+FORBIDDEN = np.isin(np.arange(V), (MASK, PAD))
+PROMPT = (MASK, 2, MASK, MASK)  # three letters to write around one that is given
+# An arbitrary network: logits of every position, by the whole canvas.
+TABLE = np.random.default_rng(3).normal(size=(V**L, L, V)) * 1.5
 
 NETWORK = ModelConfig(
     num_layers=2, d_model=16, num_heads=2, seq_len=12, dropout=0.0, qk_norm=True,
@@ -74,6 +82,21 @@ def network(config: ModelConfig, seed: int = 0) -> Transformer:
     return nnx.merge(graphdef, random_params(config, seed))
 
 
+def numpy_truncate(logits: np.ndarray, law: Law) -> np.ndarray:
+    """Probabilities [V]: temperature, then the k likeliest, then the fewest likeliest that reach top_p."""
+    p = np.exp(logits / law.temperature - np.max(logits / law.temperature))
+    order = np.argsort(-p, kind="stable")
+    if law.top_k:
+        p[order[law.top_k :]] = 0
+    p /= p.sum()
+    reached = 0.0
+    for token in order:
+        if reached >= law.top_p:
+            p[token] = 0
+        reached += p[token]
+    return p / p.sum()
+
+
 def quick_jit(function: Callable) -> Callable:
     """`jax.jit` for programs that run once: compiled in half the time, without optimisation."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
@@ -82,3 +105,17 @@ def quick_jit(function: Callable) -> Callable:
 def within(mean: float, error: float, truth: float, errors: float = 4.5) -> bool:
     """Whether a Monte Carlo mean lies within so many standard errors of the truth (4.5: one in 150,000)."""
     return abs(mean - truth) <= errors * error + 1e-5 * (1 + abs(truth))
+
+
+def denoise(table: jax.Array, tokens: jax.Array, index: jax.Array) -> jax.Array:
+    """Its network, as the samplers take one; nothing but letters is allowed."""
+    logits = table[jnp.sum(tokens * V ** np.arange(L), axis=1)]
+    return subs(logits.reshape(-1, V)[index], FORBIDDEN)
+
+
+def probabilities(canvas: Sequence[int], place: int, law: Law) -> np.ndarray:
+    """What TABLE and the law give the letter at `place`, [V]: with the penalty on what the canvas holds."""
+    logits = TABLE[sum(t * V**i for i, t in enumerate(canvas)), place].copy()
+    for token in {t for t in canvas if t != MASK}:
+        logits[token] *= law.repetition if logits[token] < 0 else 1 / law.repetition
+    return numpy_truncate(np.where(FORBIDDEN, -np.inf, logits), law)
