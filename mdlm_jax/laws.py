@@ -48,7 +48,7 @@ def repeats(canvas: jax.Array, places: jax.Array, n: int, vocab: int) -> jax.Arr
     """bool [B, P, vocab]: the tokens that at `places` [B, P] would make an n-gram the row already holds.
 
     canvas int [B, L], -1 where nothing is written. Places that are written together do not see each other,
-    and a run that only repeats itself, one token on, is let through.
+    and a run that overlaps its own repetition is let through.
     """
     length, row = canvas.shape[1], jnp.arange(canvas.shape[0])[:, None]
     padded = jnp.pad(canvas, ((0, 0), (n - 1, n - 1)), constant_values=-1)

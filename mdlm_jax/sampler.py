@@ -121,7 +121,7 @@ def sample_step(
         count = score.sum(1)
         # The earliest next interval of all rows rises with every step, so that no key comes twice.
         key = jax.random.fold_in(state.key, event.min())
-        logits_at = functools.partial(denoise_fn, state.tokens)
+        logits_at: Callable[[jax.Array], jax.Array] = functools.partial(denoise_fn, state.tokens)
     else:
         key, initial = jax.random.fold_in(state.key, i), state.free.sum(1)
         budget = jnp.floor(initial * plan.remask).astype(jnp.int32)
@@ -135,7 +135,7 @@ def sample_step(
         goal = initial + back - written_by(plan.schedule, initial + budget, i + 1, num_steps)
         left, above = state.masked.sum(1), jnp.sum(score > law.threshold, axis=1)
         least = jnp.maximum(left - jnp.maximum(goal, 0), 1)
-        count, logits_at = jnp.minimum(jnp.maximum(least, above), left), lambda index: logits[index]
+        count, logits_at = jnp.minimum(jnp.maximum(least, above), left), logits.__getitem__
     _, order = jax.lax.top_k(score, length)
 
     def write(size: int) -> SampleState:

@@ -11,8 +11,9 @@ from conftest import REPO
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mdlm_jax import run_directory, sample
-from mdlm_jax.configuration import SamplingConfig
+from mdlm_jax import run_directory, sample, sampler
+from mdlm_jax.configuration import SAMPLING_PRESETS, SamplingConfig
+from mdlm_jax.tokenizer import load_tokenizer
 
 QUICK = SamplingConfig(sampler="ancestral", steps=4, temperature=0.8, top_k=0, top_p=0.95)
 SPECIALS = ("[PAD]", "[MASK]", "[SEP]", "[EOS]")
@@ -69,12 +70,59 @@ def specials_in(run, saved, prompt_tokens) -> set:
     }
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "confidence"])
-def test_same_seed_same_text(run, sampler):
-    law = dataclasses.replace(QUICK, sampler=sampler)
+@pytest.mark.parametrize("kind", ["ancestral", "confidence", "importance"])
+def test_same_seed_same_text(run, kind):
+    law = dataclasses.replace(QUICK, sampler=kind)
     one, two, other = (sample.generate(run, "The tide", 30, seed, law) for seed in (1, 1, 2))
     assert one == two and one["text"] != other["text"]
     assert specials_in(run, one, len(one["tokens"]) - 30) == set()
+
+
+def test_levels_hold_and_the_prompt_may_be_above(run):
+    found = sample.levels(run)
+    word = next(w for w in ("bushel", "chimney", "lantern") if found[encoded(run, f" {w}")].max() > 1)
+    for level in (1, 3):
+        law = dataclasses.replace(QUICK, temperature=5.0, top_p=1.0, vocabulary_level=level)
+        made = sample.generate(run, f"The {word}", 40, 0, law)
+        assert found[made["tokens"][-40:]].max() == level and made["text"].startswith(f"The {word}")
+    assert specials_in(run, made, len(made["tokens"]) - 40) == set()
+    info = {k: v for k, v in run.dataset.info.items() if k != "vocabulary_levels"}
+    old = dataclasses.replace(run, dataset=dataclasses.replace(run.dataset, info=info))
+    with pytest.raises(sample.SampleError, match="no vocabulary levels"):
+        sample.generate(old, "", 4, 0, law)
+    assert sample.generate(old, "", 4, 0, QUICK) == sample.generate(run, "", 4, 0, QUICK)
+
+
+def encoded(run, text: str) -> list[int]:
+    return load_tokenizer(run.dataset.path / "tokenizer.json").encode(text).ids
+
+
+def test_runs_of_tokens_do_not_come_twice(run):
+    """One token a call; without the rule a cold model repeats itself."""
+    cold = dataclasses.replace(QUICK, sampler="confidence", steps=0, temperature=0.1, top_p=1.0)
+    for no_repeat, repeated in ((0, True), (3, False)):
+        ids = sample.generate(run, "", 60, 0, dataclasses.replace(cold, no_repeat=no_repeat))["tokens"]
+        runs = [tuple(ids[i : i + 3]) for i in range(len(ids) - 2)]
+        # A run may repeat itself one or two tokens on.
+        far = [r for i, r in enumerate(runs) if r in runs[i + 3 :]]
+        assert bool(far) == repeated
+
+
+def test_what_is_traced_compiles_nothing(run):
+    """Temperature, seed, prompt, level, and length within a bucket."""
+    sample.generate(run, "", 20, 0, QUICK)
+    before = sampler.sample._cache_size()
+    sample.generate(run, "The tide", 25, 1, QUICK)
+    for change in ({"temperature": 0.3}, {"vocabulary_level": 2}, {"repetition": 1.3}, {"top_k": 5}):
+        sample.generate(run, "", 20, 0, dataclasses.replace(QUICK, **change))
+    assert sampler.sample._cache_size() == before
+
+
+@pytest.mark.parametrize("preset", SAMPLING_PRESETS)
+def test_presets_are_settings(run, preset):
+    values = dataclasses.asdict(run.config.sampling) | SAMPLING_PRESETS[preset]
+    made = sample.generate(run, "The tide", 12, 0, sample.settings_of(values))
+    assert made["text"].startswith("The tide") and made.items() >= values.items()
 
 
 def test_a_full_canvas_is_the_default(run):

@@ -63,10 +63,10 @@ RULES = {
 }
 
 
-def ranked_law(rule: str, steps: int, law: Law) -> dict[tuple, float]:
+def ranked_law(rule: str, steps: int, law: Law, prompt: tuple[int, ...]) -> dict[tuple, float]:
     """The same along a rule, which is deterministic: the positions are known from the canvas."""
-    canvases = {PROMPT: 1.0}
-    for size in {1: [3], 2: [1, 2]}.get(steps, [1, 1, 1]):
+    canvases, free = {prompt: 1.0}, prompt.count(MASK)
+    for size in np.diff([free * i // (steps or free) for i in range((steps or free) + 1)]):
         after: dict[tuple, float] = {}
         for canvas, weight in canvases.items():
             left = [p for p in range(L) if canvas[p] == MASK]
@@ -80,7 +80,7 @@ def ranked_law(rule: str, steps: int, law: Law) -> dict[tuple, float]:
 def enumerate_law(plan: Plan, law: Law, prompt: tuple[int, ...] = PROMPT) -> dict[tuple, float]:
     if plan.sampler == "ancestral":
         return ancestral_law(plan.steps, law, prompt)
-    return ranked_law(plan.sampler, plan.steps, law)
+    return ranked_law(plan.sampler, plan.steps, law, prompt)
 
 
 def draws(number: int, plan: Plan, law: Law, seed: int, prompt: tuple = PROMPT, table=TABLE) -> np.ndarray:
@@ -112,11 +112,11 @@ LAWS = [
     (Plan("ancestral", 4), Law(), EMPTY),
     (Plan("ancestral", 64), Law(), EMPTY),
     (Plan("ancestral", 2), Law(0.7, 3, 0.9), PROMPT),
-    (Plan("confidence", 2), Law(), PROMPT),
+    (Plan("confidence", 2), Law(), EMPTY),
     (Plan("confidence", 0), Law(1.3, 0, 0.8), PROMPT),
-    (Plan("margin", 2), Law(), PROMPT),
-    (Plan("entropy", 2), Law(), PROMPT),
-    (Plan("importance", 2), Law(), PROMPT),
+    (Plan("margin", 2), Law(), EMPTY),
+    (Plan("entropy", 2), Law(), EMPTY),
+    (Plan("importance", 2), Law(), EMPTY),
 ]
 
 
@@ -137,7 +137,7 @@ def test_the_enumerated_laws_differ():
     """Or the test above could not tell one sampler from another."""
     plans = [Plan("ancestral", steps) for steps in (0, 1, 2)]
     plans += [Plan("confidence", 0), *(Plan(rule, 2) for rule in RULES)]
-    laws = [enumerate_law(plan, Law()) for plan in plans]
+    laws = [enumerate_law(plan, Law(), EMPTY) for plan in plans]
     texts = sorted(set().union(*laws))
     table = np.array([[law.get(text, 0) for text in texts] for law in laws])
     for (a, p), (b, q) in itertools.combinations(zip(table, plans, strict=True), 2):
