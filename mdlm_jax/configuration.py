@@ -249,7 +249,7 @@ def resolve(values: Any) -> Config:
     missing: list[str] = []
     config: Config = build(Config, given, missing)
     for name in given:  # what nothing has taken
-        names = list(flat(to_dict(config)))
+        names = list(flat(dataclasses.asdict(config)))
         inside = [n for n in names if n.startswith((f"{name}.", f"{name}["))]
         hint = f"; name a field of this group, such as {inside[0]}" if inside else nearest(name, names)
         raise ConfigError(f"config has no field {name}{hint}")
@@ -271,28 +271,6 @@ def resolve(values: Any) -> Config:
         if not stage.mask_rate[0] < stage.mask_rate[1]:
             raise ConfigError(f"config.stages[{i}].mask_rate must be lo < hi, not {stage.mask_rate}")
     return config
-
-
-def fields(kind: Any = Config, prefix: str = "") -> dict[str, tuple[Any, str]]:
-    """{dotted name: (type, meaning)} of every field a person can set; `stages[0].` stands for each stage."""
-    hints = typing.get_type_hints(kind)
-    found: dict[str, tuple[Any, str]] = {}
-    for f in dataclasses.fields(kind):
-        hint, name = hints[f.name], prefix + f.name
-        if f.metadata["doc"] == FILLED_IN:
-            continue
-        if f.name == "stages":
-            found |= fields(StageConfig, "stages[0].")
-        elif dataclasses.is_dataclass(hint):
-            found |= fields(hint, name + ".")
-        else:
-            found[name] = hint, f.metadata["doc"]
-    return found
-
-
-def to_dict(config: Any) -> Any:
-    """Plain dicts, lists and scalars for JSON; `resolve` reads it back."""
-    return dataclasses.asdict(config)
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:

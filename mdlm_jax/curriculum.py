@@ -57,15 +57,6 @@ def plan(config: Config, dataset: Dataset) -> list[Stage]:
     return stages
 
 
-def critical_compute(tokens: float) -> float:
-    """Ccrit in FLOPs for a corpus of `tokens` unique tokens, 2.12e15 * (tokens / 1e6) ** 2.174.
-
-    Fitted on 25M to 100M tokens (Prabhudesai et al. 2025, "Diffusion beats autoregressive in data-constrained
-    settings"): for a single book it is an extrapolation, and must be printed as one.
-    """
-    return 2.12e15 * (tokens / 1e6) ** 2.174
-
-
 def begin(
     params: Any, ema: Any, optimizer: optax.GradientTransformation, seed: int, stage: Stage
 ) -> TrainState:

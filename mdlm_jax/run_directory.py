@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from mdlm_jax import checkpoint
-from mdlm_jax.configuration import Config, ConfigError, UserError, difference, resolve, to_dict
+from mdlm_jax.configuration import Config, ConfigError, UserError, difference, resolve
 from mdlm_jax.data import Dataset, open_dataset
 from mdlm_jax.train_state import build, forbidden_rows, init_params
 
@@ -90,7 +90,7 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
             raise RunError(f"{workdir} holds other things ({min(others)}); use a new or empty --workdir")
         return
     dataset = open_dataset(workdir)
-    ours, theirs = (to_dict(c) for c in (complete(config, dataset), read_config(workdir)))
+    ours, theirs = (dataclasses.asdict(c) for c in (complete(config, dataset), read_config(workdir)))
     changed = difference(theirs, ours | {name: theirs[name] for name in FREE})
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
         name = dataset.info["book"]["name"]
@@ -129,7 +129,7 @@ def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
         shutil.copyfile(dataset.path / "dataset.json", workdir / "dataset.json")
         (workdir / "command.txt").write_text(shlex.join([sys.executable, *sys.argv]) + "\n", encoding="utf-8")
         checkpoint.write_json(workdir / "environment.json", environment())
-    checkpoint.write_json(workdir / "config.json", to_dict(config))  # last: with it the directory is claimed
+    checkpoint.write_json(workdir / "config.json", dataclasses.asdict(config))  # last: it claims
 
 
 @contextlib.contextmanager

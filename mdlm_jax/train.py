@@ -16,15 +16,15 @@ import optax
 
 from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config, UserError
-from mdlm_jax.curriculum import Stage, begin, critical_compute, plan, transition
+from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
-from mdlm_jax.estimate import seconds
+from mdlm_jax.evaluation.estimate import critical_compute, describe
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.ngram import held_out_bits_per_byte
 from mdlm_jax.metrics import MetricLog
 from mdlm_jax.model import count_parameters
 from mdlm_jax.optimizer import make_optimizer, schedule
-from mdlm_jax.progress import PlanProgress, clock
+from mdlm_jax.progress import PlanProgress
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
 from mdlm_jax.train_state import TrainState, build, forbidden_rows, init_params, make_loss, make_train_step
 
@@ -43,50 +43,6 @@ class Diverged(UserError):
     """The loss is not finite; one line that says where and what to try."""
 
     code = 3
-
-
-def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[list[str], list[str]]:
-    """What will happen, before anything is trained: a screen for everyone, and the details for plan.txt."""
-    info, model = dataset.info, config.model
-    counts, unique = count_parameters(model), dataset.counts("refinement", "train")["tokens"]
-    split = {name: len(indices) for name, indices in info["split"]["chapters"].items()}
-    title = info["book"]["title"] or info["book"]["name"]
-    kind = "autoregressive twin" if model.causal else "masked diffusion model"
-    steps, tokens = (sum(x) for x in zip(*((s.data.num_steps, s.data.tokens) for s in stages), strict=True))
-    screen = [
-        f"Book   {title}: {sum(info['words'].values()):,} words in {sum(split.values())} "
-        f"{info['split']['kind']}, {split['validation']} + {split['test']} of them held out",
-        f"Model  {kind}, {counts['true'] / 1e6:.1f}M parameters, {model.seq_len} tokens of context, "
-        f"vocabulary {info['vocab_size']:,}",
-        f"Plan   {' -> '.join(f'{s.config.name} x {s.config.num_epochs}' for s in stages)} epochs: "
-        f"{steps:,} steps, {tokens:,} tokens",
-    ]
-    expected = seconds(config, stages, dataset)
-    device = jax.devices()[0].device_kind
-    screen.append(f"Time   about {clock(expected)} for the whole plan on this machine ({device}), by a probe")
-    if jax.default_backend() == "cpu" and expected > 2 * 3600:
-        screen.append("       python launch.py --recommend suggests a plan for this machine")
-    flops, critical = sum(s.flops for s in stages), critical_compute(unique)
-    details = [
-        f"network: {model.num_layers} layers x {model.d_model} x {model.num_heads} heads, "
-        f"{config.precision}; {counts['true']:,} parameters "
-        f"(formula 4lh^2 + 3lh*hf + 6lh + Vh: {counts['specification']:,}; "
-        f"{counts['true'] - counts['specification']:+,}: norms without bias)"
-    ]
-    for stage in stages:
-        d = stage.density
-        rates = "next token" if model.causal else "mask rate 0 to 1"
-        if not (model.causal or d.is_bound):
-            rates = f"mask rate {d.lo} to {d.hi}, and {d.full_range:.0%} over 0 to 1"
-        details.append(
-            f"stage {stage.index + 1}, {stage.config.name}: "
-            f"{stage.data.num_steps:,} steps, {stage.data.tokens:,} tokens, {stage.flops:.2e} FLOPs, {rates}"
-        )
-    details.append(
-        f"total {flops:.2e} FLOPs = {flops / critical:.3g} x Ccrit({unique / 1e6:.3f}M tokens) = "
-        f"{critical:.2e} (fitted on 25M-100M tokens: for one book an extrapolation)"
-    )
-    return screen, details
 
 
 @dataclasses.dataclass(frozen=True)

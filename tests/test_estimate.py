@@ -12,11 +12,12 @@ import pytest
 
 import launch
 from configs import three_stage
-from mdlm_jax import estimate, sampler
+from mdlm_jax import sampler
 from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.curriculum import begin, plan
 from mdlm_jax.data import held_out_windows, open_dataset
-from mdlm_jax.estimate import device_memory, measured_flops, memory, seconds
+from mdlm_jax.evaluation import estimate
+from mdlm_jax.evaluation.estimate import device_memory, measured_flops, memory, seconds
 from mdlm_jax.evaluation.likelihood import make_bound
 from mdlm_jax.model import flops_per_token
 from mdlm_jax.optimizer import make_optimizer
