@@ -8,7 +8,6 @@ python -m mdlm_jax.sample --workdir RUN                  let a run write; python
 
 import dataclasses
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -21,7 +20,7 @@ from typing import Any
 import configs
 from data_prep.config import PrepConfig, PrepError
 from mdlm_jax import cli
-from mdlm_jax.configuration import Config, ConfigError, UserError, flat, nearest, resolve
+from mdlm_jax.configuration import Config, ConfigError, UserError, flat, nearest, read_json, resolve
 
 ROOT = Path(__file__).resolve().parent
 BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"
@@ -95,10 +94,7 @@ def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
         here = Path(flags["config"].partition(":")[0]).exists()  # else the checkout's own, from any folder
         values = configs.load(flags["config"] if here else os.path.relpath(ROOT / flags["config"]))
     elif saved:
-        try:
-            values = flat(json.loads(saved.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ConfigError(f"cannot read {saved}: {error}") from None
+        values = flat(read_json(saved, ConfigError))
     elif flags["init_from"]:
         from mdlm_jax.evaluation.summary import no_run
 
@@ -192,10 +188,15 @@ def fingerprint(book: str) -> str | None:
 def prepare(config: Config, book: str, data: Path, tokenizer: Path | None, told: Any = say) -> None:
     """Makes `data` from the book, unless it is up to date. Raises PrepError or DataError."""
     import data_prep
-    from mdlm_jax.data import check_length
+    from mdlm_jax.data import DataError
+
+    def accept(info: dict[str, Any]) -> None:
+        tokens, row = info["stages"]["refinement"]["train"]["tokens"], config.model.seq_len
+        if row > tokens:
+            text = f"config.model.seq_len={row} is longer than the training text of {tokens} tokens"
+            raise DataError(f"{text}; lower it, or take a longer book")
 
     wanted = PrepConfig(**{name: getattr(config.data, name) for name in PREPARED})
-    accept = lambda info: check_length(info, config.model)  # noqa: E731
     data_prep.prepare(book, data, wanted, told, tokenizer=tokenizer, accept=accept, report=True)
 
 
@@ -349,15 +350,15 @@ def finished(workdir: Path) -> bool:
     try:
         if not (workdir / "report" / "report.json").exists():
             return False
-        return json.loads((workdir / "STATUS.json").read_text(encoding="utf-8"))["state"] == "finished"
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(workdir / "STATUS.json", UserError)["state"] == "finished"
+    except (UserError, KeyError):
         return False
 
 
 def show(workdir: Path, config: Config) -> None:
     """The figures of a finished run, and what to do with it."""
     report = workdir / "report" / "report.json"
-    print("\n".join(figures(json.loads(report.read_text(encoding="utf-8")))))
+    print("\n".join(figures(read_json(report, UserError))))
     print(f"The run is in {workdir}, its figures in {report}.")
     if not config.model.causal:
         print(f"Let it write: python -m mdlm_jax.sample --workdir {shlex.quote(str(workdir))}")

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mdlm_jax.configuration import UserError
+from mdlm_jax.configuration import UserError, read_json
 
 MANIFEST = "MANIFEST.json"
 
@@ -43,8 +43,7 @@ def write_json(path: Path, value: Any) -> None:
     """Atomically: a reader sees the old file or the new one."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.write("\n")
+        file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -89,21 +88,14 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
 def verify(path: Path) -> str | None:
     """None when every file of the checkpoint has its recorded digest, else what is wrong."""
     try:
-        recorded = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return f"unreadable manifest ({error})"
-    if not isinstance(recorded, dict):
-        return "unreadable manifest (no JSON object)"
+        recorded = read_json(path / MANIFEST, CheckpointError)
+    except CheckpointError as error:
+        return str(error)
     found = _digests(path)
     for name in sorted({*recorded, *found}):
         if recorded.get(name) != found.get(name):
             return f"{name} is " + ("missing" if name not in found else "not what was written")
     return None
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """meta.json of a checkpoint."""
-    return json.loads((path / "meta.json").read_text(encoding="utf-8"))
 
 
 def newest_intact(directory: Path, report: Callable[[str], None] = print) -> Path | None:
@@ -120,10 +112,9 @@ def newest_intact(directory: Path, report: Callable[[str], None] = print) -> Pat
 
 
 def restore(path: Path, like: Any, prefix: str = "") -> Any:
-    """The part of the checkpoint at `path` under `prefix` (a tree path, such as ".ema") as a tree like
-    `like`.
+    """What the checkpoint holds under `prefix` (a tree path, such as ".ema"), as a tree like `like`.
 
-    Raises CheckpointError when the checkpoint does not verify or holds other arrays.
+    Raises CheckpointError when it does not verify or holds other arrays.
     """
     if wrong := verify(path):
         raise CheckpointError(f"checkpoint {path} is damaged: {wrong}")

@@ -6,11 +6,13 @@ result into a `Config` at the border; nothing past it sees a ConfigDict.
 
 import dataclasses
 import difflib
+import json
 import re
 import typing
 from collections.abc import Iterable
 from decimal import Decimal
 from operator import gt, le, lt
+from pathlib import Path
 from typing import Any
 
 STAGE_NAMES = ("foundational", "structural", "refinement")
@@ -34,6 +36,18 @@ class UserError(ValueError):
 
 class ConfigError(UserError):
     """A configuration that cannot be used; the text is one line: what, where, how to mend it."""
+
+
+def read_json(path: Path, error: type[UserError], absent: str = "") -> dict[str, Any]:
+    """The JSON object in a file. Raises `error`: `absent` where there is no such file, else what is wrong."""
+    try:
+        if isinstance(value := json.loads(path.read_text(encoding="utf-8")), dict):
+            return value
+        raise ValueError("it holds no JSON object")
+    except (OSError, ValueError) as fault:
+        if absent and isinstance(fault, FileNotFoundError):
+            raise error(absent) from None
+        raise error(f"cannot read {path}: {fault}") from None
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -256,15 +270,12 @@ def resolve(values: Any) -> Config:
     if missing:
         new = " (a new stage needs all of its fields)" * missing[0].startswith("stages[")
         raise ConfigError(f"config.{missing[0]} is missing{new}")
-    model = config.model
-    if model.d_model % (2 * model.num_heads):
-        raise ConfigError(
-            f"config.model.num_heads={model.num_heads} must divide d_model={model.d_model} into even heads"
-        )
-    if config.batch_size % config.micro_batch:
-        raise ConfigError(
-            f"config.micro_batch={config.micro_batch} must divide batch_size={config.batch_size}"
-        )
+    width, heads = config.model.d_model, config.model.num_heads
+    rows, micro = config.batch_size, config.micro_batch
+    if width % (2 * heads):
+        raise ConfigError(f"config.model.num_heads={heads} must divide d_model={width} into even heads")
+    if rows % micro:
+        raise ConfigError(f"config.micro_batch={micro} must divide batch_size={rows}")
     if not config.stages:
         raise ConfigError("config.stages is empty; give at least one stage")
     for i, stage in enumerate(config.stages):

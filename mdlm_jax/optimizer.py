@@ -24,9 +24,7 @@ def labels(params: Any) -> Any:
 
 
 def schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule:
-    """Linear warm-up over min(warmup_steps, a tenth of the stage), then cosine, wsd or constant, `steps` in
-    all.
-    """
+    """Linear warm-up over min(warmup_steps, a tenth of `steps`), then cosine, wsd or constant to `steps`."""
     warmup = max(1, min(config.warmup_steps, steps // 10))
     rest = max(1, steps - warmup)
     if config.schedule == "cosine":

@@ -5,7 +5,6 @@ import dataclasses
 import fcntl
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -20,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from mdlm_jax import checkpoint
-from mdlm_jax.configuration import Config, ConfigError, UserError, difference, resolve
+from mdlm_jax.configuration import Config, ConfigError, UserError, difference, read_json, resolve
 from mdlm_jax.data import Dataset, open_dataset
 from mdlm_jax.train_state import build, forbidden_rows, init_params
 
@@ -34,9 +33,7 @@ class RunError(UserError):
 
 
 def cache_compilations(directory: Path) -> None:
-    """Keeps compiled programs in `directory` for later processes, unless JAX_COMPILATION_CACHE_DIR says
-    where.
-    """
+    """Keeps compiled programs in `directory`, or where JAX_COMPILATION_CACHE_DIR says, for later runs."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -68,22 +65,16 @@ def environment() -> dict[str, Any]:
 
 def read_config(workdir: Path) -> Config:
     """config.json of a run. Raises RunError when there is none or it cannot be read."""
-    path = workdir / "config.json"
+    absent = f"{workdir} is not a run directory (it has no config.json); train one with launch.py"
+    values = read_json(workdir / "config.json", RunError, absent)
     try:
-        return resolve(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RunError(
-            f"{workdir} is not a run directory (it has no config.json); train one with launch.py"
-        ) from None
-    except (OSError, ConfigError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}") from None
+        return resolve(values)
+    except ConfigError as error:
+        raise RunError(f"cannot read {workdir / 'config.json'}: {error}") from None
 
 
 def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = None) -> None:
-    """Refuses a directory of other things, and another config or book where there is a run; raises RunError.
-
-    Meant to be called before anything is written, so that what is there survives a wrong command.
-    """
+    """Refuses (RunError) a directory of other things, and another config or book where there is a run."""
     if not (workdir / "config.json").exists():
         others = {p.name for p in workdir.iterdir()} - CLAIMING if workdir.is_dir() else set()
         if others:
@@ -93,14 +84,11 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
     ours, theirs = (dataclasses.asdict(c) for c in (complete(config, dataset), read_config(workdir)))
     changed = difference(theirs, ours | {name: theirs[name] for name in FREE})
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
-        name = dataset.info["book"]["name"]
-        raise RunError(
-            f"{workdir} was begun with {name} as it was then; another book needs another --workdir, "
-            "and without --book the run goes on"
-        )
+        begun = f"{workdir} was begun with {dataset.info['book']['name']} as it was then"
+        raise RunError(f"{begun}; another book needs another --workdir, and without --book the run goes on")
     if changed:
-        shown, rest = "; ".join(changed[:6]), f"; and {len(changed) - 6} more" * (len(changed) > 6)
-        raise RunError(f"{workdir} has another plan; use a new --workdir, or undo: {shown}{rest}")
+        shown = "; ".join(changed[:6] + [f"and {len(changed) - 6} more"] * (len(changed) > 6))
+        raise RunError(f"{workdir} has another plan; use a new --workdir, or undo: {shown}")
 
 
 def check_start(config: Config) -> None:
@@ -114,19 +102,15 @@ def check_start(config: Config) -> None:
 
 
 def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
-    """Makes `workdir` the directory of this (completed) plan, or checks that it already is.
-
-    Raises RunError, with the fields that differ, when it holds a run of another config or another data set.
-    """
+    """Makes `workdir` the directory of this (completed) plan; raises RunError when it is that of another."""
     check_unchanged(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     if (workdir / "config.json").exists():
-        changed = difference(open_dataset(workdir).info, dataset.info)
-        if changed:
+        if changed := difference(open_dataset(workdir).info, dataset.info):
             raise RunError(f"{workdir} was trained on other data; use a new --workdir ({changed[0]}, ...)")
     else:
-        shutil.copyfile(dataset.path / "tokenizer.json", workdir / "tokenizer.json")
-        shutil.copyfile(dataset.path / "dataset.json", workdir / "dataset.json")
+        for name in ("tokenizer.json", "dataset.json"):
+            shutil.copyfile(dataset.path / name, workdir / name)
         (workdir / "command.txt").write_text(shlex.join([sys.executable, *sys.argv]) + "\n", encoding="utf-8")
         checkpoint.write_json(workdir / "environment.json", environment())
     checkpoint.write_json(workdir / "config.json", dataclasses.asdict(config))  # last: it claims
@@ -134,10 +118,7 @@ def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Holds `workdir` for this process; the operating system lets go when it ends, however it ends.
-
-    Raises RunError when another process trains there.
-    """
+    """Holds `workdir` until the process ends, however it does. Raises RunError when another trains there."""
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / "lock", "w", encoding="utf-8") as file:
         try:

@@ -17,8 +17,6 @@ from mdlm_jax.configuration import ConfigError, SamplingConfig, UserError, build
 from mdlm_jax.evaluation.summary import no_run
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
-
-
 NEUTRAL = {"sampler": "ancestral", "steps": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
@@ -63,10 +61,9 @@ def _denoise(graphdef: Any, forbidden: bytes) -> Any:
 def generate(
     run: Any, prompt: str, length: int | None, seed: int, settings: SamplingConfig
 ) -> dict[str, Any]:
-    """One text with its metadata. `run` is a `run_directory.Trained`.
+    """One text with its metadata; `run` is a `run_directory.Trained`.
 
-    Raises SampleError when the canvas would be longer than the model's, empty, or the model is the causal
-    twin.
+    Raises SampleError when the canvas would be empty or longer than the model's, or the model is the twin.
     """
     import jax
     import numpy as np

@@ -45,16 +45,13 @@ class SampleState(NamedTuple):
 
 
 def truncate(logits: jax.Array, law: Law) -> jax.Array:
-    """Log-probabilities [M, V] at the law's temperature, then top-k, then top-p (nucleus, Holtzman et al.
-    2020).
-    """
+    """Log-probabilities [M, V] at the law's temperature, then top-k, then top-p (Holtzman et al. 2020)."""
     log_p = jax.nn.log_softmax(logits / law.temperature, axis=-1)
     descending = -jnp.sort(-log_p, axis=-1)
     rank_k = jnp.where(law.top_k > 0, jnp.minimum(law.top_k, logits.shape[-1]), logits.shape[-1])
     kept = jnp.where(jnp.arange(logits.shape[-1]) < rank_k, jnp.exp(descending), 0.0)
     kept = kept / kept.sum(-1, keepdims=True)
-    # The smallest set with probability >= top_p: a token stays if what is before it has not reached top_p
-    # yet.
+    # The smallest set with probability >= top_p: a token stays while what is before it has not reached it.
     before = jnp.cumsum(kept, axis=-1) - kept
     inside = ((before < law.top_p) | (law.top_p >= 1)) & (kept > 0)
     last = jnp.sum(inside, axis=-1, keepdims=True) - 1
@@ -88,29 +85,20 @@ def begin(key: jax.Array, tokens: jax.Array, masked: jax.Array, steps: int, mask
 
 
 def group_size(length: int, steps: int, sampler: str) -> int:
-    """Static number of positions a step writes: exact for confidence, rarely exceeded for ancestral in few
-    steps.
-    """
-    if not steps or (steps >= length and sampler == "confidence"):
-        return 1
-    mean = length / steps
-    return (
-        math.ceil(mean) if sampler == "confidence" else min(length, math.ceil(mean + 4 * math.sqrt(mean) + 2))
-    )
+    """Static number of positions a step writes: exact for confidence, for ancestral rarely exceeded."""
+    mean = length / (steps or length)
+    if not steps or sampler == "confidence":
+        return math.ceil(mean)
+    return min(length, math.ceil(mean + 4 * math.sqrt(mean) + 2))
 
 
 def sample_step(
-    denoise_fn: DenoiseFn,
-    state: SampleState,
-    i: jax.Array,
-    law: Law,
-    *,
-    sampler: str,
-    num_steps: jax.Array,
-    group: int,
-) -> SampleState:
+    denoise: Callable, context: object, state: SampleState, i: jax.Array, law: Law,
+    *, sampler: str, num_steps: jax.Array, group: int,
+) -> SampleState:  # fmt: skip
     """Step i of num_steps; writes up to `group` positions a row (all that are due, whatever their number)."""
     rows, length = state.tokens.shape
+    denoise_fn: DenoiseFn = functools.partial(denoise, context)
     key = jax.random.fold_in(state.key, i)
     base = jnp.arange(rows)[:, None] * length
 
@@ -158,36 +146,20 @@ def sample(
     denoise: Callable, context: object, key: jax.Array, tokens: jax.Array, masked: jax.Array, law: Law,
     *, steps: int, sampler: str, mask_id: int,
 ) -> SampleState:  # fmt: skip
-    """Runs a whole sampling; `denoise(context, tokens, index) -> logits` (context: weights and what else it
-    needs).
+    """Runs a whole sampling; `denoise(context, tokens, index) -> logits`, context: weights and whatever else.
 
     tokens int [B, L], masked bool [B, L]. Returns the last state; what was given is as it was.
     """
     state = begin(key, tokens, masked, steps, mask_id)
     group, number = group_size(tokens.shape[1], steps, sampler), _num_steps(state, steps, sampler)
-    denoise_fn = functools.partial(denoise, context)
 
     def body(i: jax.Array, state: SampleState) -> SampleState:
-        return sample_step(denoise_fn, state, i, law, sampler=sampler, num_steps=number, group=group)
+        return sample_step(denoise, context, state, i, law, sampler=sampler, num_steps=number, group=group)
 
     return jax.lax.fori_loop(0, number, body, state)
 
 
-@functools.partial(jax.jit, static_argnames=("denoise", "sampler", "group"))
-def _one_step(
-    denoise: Callable,
-    context: object,
-    state: SampleState,
-    i: jax.Array,
-    law: Law,
-    number: jax.Array,
-    *,
-    sampler: str,
-    group: int,
-) -> SampleState:
-    return sample_step(
-        functools.partial(denoise, context), state, i, law, sampler=sampler, num_steps=number, group=group
-    )
+_one_step = jax.jit(sample_step, static_argnames=("denoise", "sampler", "group"))
 
 
 def sample_stream(
@@ -197,10 +169,9 @@ def sample_stream(
     """As `sample`, a frame per step of row 0; the last frame holds the same tokens."""
     state = begin(key, tokens, masked, steps, mask_id)
     group, number = group_size(tokens.shape[1], steps, sampler), int(_num_steps(state, steps, sampler))
-    last = jnp.int32(number)
+    step = functools.partial(_one_step, sampler=sampler, num_steps=jnp.int32(number), group=group)
     for i in range(number):
-        before = state
-        state = _one_step(denoise, context, state, jnp.int32(i), law, last, sampler=sampler, group=group)
+        before, state = state, step(denoise, context, state, jnp.int32(i), law)
         yield SampleFrame(
             step=i + 1,
             num_steps=number,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import math
 import os
 import signal
@@ -15,18 +14,17 @@ import numpy as np
 import optax
 
 from mdlm_jax import checkpoint
-from mdlm_jax.configuration import Config, UserError
+from mdlm_jax.configuration import Config, UserError, read_json
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation.estimate import critical_compute, describe
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
-from mdlm_jax.evaluation.ngram import held_out_bits_per_byte
+from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog
-from mdlm_jax.model import count_parameters
 from mdlm_jax.optimizer import make_optimizer, schedule
 from mdlm_jax.progress import PlanProgress
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
-from mdlm_jax.train_state import TrainState, build, forbidden_rows, init_params, make_loss, make_train_step
+from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 
 NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": None}, "latest": {}}
 
@@ -131,7 +129,7 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
         state = checkpoint.restore(path, like)
         run.log.cut_back(stage.index, int(state.step))
         run.progress.say(f"Resumed {stage.directory} at step {int(state.step)} of {stage.data.num_steps}")
-        return stage.index, state, checkpoint.read_meta(path)
+        return stage.index, state, read_json(path / "meta.json", RunError)
     run.log.cut_back(-1, 0)
     stage, source = run.stages[0], Path(run.config.init_from)
     if not run.config.init_from:
@@ -151,10 +149,7 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
 
 
 def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) -> TrainState:
-    """The validated transition into `stage`, logged with the held-out figure before and after.
-
-    `state` and `notes` are those at the end of the stage before.
-    """
+    """The validated, logged transition into `stage` from the `state` and `notes` at the end of the last."""
     before = notes["latest"]
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
@@ -173,11 +168,9 @@ def _train_stage(
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains `stage` from its `state` to its last step; notes are the best and latest held-out figures."""
     config, steps = run.config, stage.data.num_steps
-    special, vocab_size = run.dataset.special_ids, run.dataset.info["vocab_size"]
-    forbidden = forbidden_rows(config.model, vocab_size, special)
-    loss_fn = make_loss(
-        config, build(config.model), forbidden, special["mask"], stage.density, stage.data.per_row
-    )
+    special = run.dataset.special_ids
+    forbidden = forbidden_rows(config.model, run.dataset.info["vocab_size"], special)
+    loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
     decay = config.optimizer.ema_decay
     train_step = make_train_step(loss_fn, run.optimizer(stage), decay, config.micro_batch, stage.steps_before)
     train_step = jax.jit(train_step, donate_argnums=0)
@@ -276,32 +269,16 @@ def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any
 
 
 def _report(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
-    """Held-out figures of the finished run (`latest`: validation at its end).
-
-    Written once: a second call of a finished run returns at once.
-    """
+    """The figures of the finished run (`latest`: validation at its end); measured and written once."""
     path = run.workdir / "report" / "report.json"
     if not path.exists():
         run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
-        checkpoint.write_json(path, _figures(run, state, latest))
-    report = json.loads(path.read_text(encoding="utf-8"))
+        done = sum(s.data.tokens for s in run.stages), sum(s.flops for s in run.stages)
+        found = report(run.config, run.dataset, run.workdir, state.ema, latest, *done)
+        checkpoint.write_json(path, found)
+    written = read_json(path, RunError)
     run.progress.update(run.progress.total, "finished")
     stage = run.stages[-1]
-    _status(run, "finished", stage, stage.data.num_steps, report["validation"])
-    return report
-
-
-def _figures(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
-    test = held_out(run.config, run.dataset, run.workdir, "test")
-    return {
-        "weights": "ema",
-        "validation": latest,
-        "test": test(state.ema),
-        "ngram_5_bits_per_byte": held_out_bits_per_byte(run.dataset, run.workdir),
-        "training_tokens": sum(s.data.tokens for s in run.stages),
-        "training_flops": sum(s.flops for s in run.stages),
-        "parameters": count_parameters(run.config.model),
-        "split_seed": run.dataset.info["split"]["seed"],
-        "seed": run.config.seed,
-    }
+    _status(run, "finished", stage, stage.data.num_steps, written["validation"])
+    return written

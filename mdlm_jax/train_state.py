@@ -69,14 +69,10 @@ def denoiser(
 
 
 def make_loss(
-    config: Config,
-    graphdef: nnx.GraphDef,
-    forbidden: np.ndarray,
-    mask_id: int,
-    density: diffusion.Density,
-    per_row: int,
+    config: Config, forbidden: np.ndarray, mask_id: int, density: diffusion.Density, per_row: int
 ) -> LossFn:
     """loss(params, batch, key) -> (nats per scored token, share of tokens masked), dropout on."""
+    graphdef = build(config.model)
     rows, length = config.micro_batch, config.model.seq_len
     size = diffusion.capacity(rows * (length - 1), length - 1, rows * per_row, density)
 
@@ -106,7 +102,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure train step: gradients of the micro-batches, one update, one step of the weight average.
 
-    `steps_before` are the optimizer steps of earlier stages, which set where the average's warm-up stands.
+    `steps_before` are the optimizer steps of earlier stages: the average's warm-up goes on.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:

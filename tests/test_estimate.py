@@ -66,7 +66,7 @@ def test_memory_of_a_train_step_is_what_xla_says(name, changes, dataset):
     stage = plan(config, dataset)[-1]
     optimizer = make_optimizer(config.optimizer, stage.data.num_steps)
     forbidden = np.zeros(config.model.vocab_rows, bool)
-    loss_fn = make_loss(config, build(config.model), forbidden, 1, stage.density, stage.data.per_row)
+    loss_fn = make_loss(config, forbidden, 1, stage.density, stage.data.per_row)
     train_step = make_train_step(loss_fn, optimizer, 0.9, config.micro_batch, 0)
 
     params = jax.eval_shape(lambda: init_params(config.model, 0))

@@ -107,7 +107,7 @@ def test_the_average_by_formula(steps_before: int):
 
 def network_step(plan, **changes):
     """The step of a toy network, and its first state."""
-    loss = make_loss(plan, build(plan.model), FORBIDDEN, MASK, diffusion.Density(), per_row=1)
+    loss = make_loss(plan, FORBIDDEN, MASK, diffusion.Density(), per_row=1)
     optimizer = make_optimizer(plan.optimizer, 100)
     step = make_train_step(loss, optimizer, 0.9, plan.micro_batch, 0)
     return step, start(random_params(plan.model), optimizer)
@@ -142,7 +142,7 @@ def test_causal_loss_is_the_exact_mean():
     plan = config(replace(NETWORK, causal=True, num_layers=1))
     data, params = batch(4), random_params(plan.model)
     graphdef = build(plan.model)
-    loss_fn = make_loss(plan, graphdef, FORBIDDEN, MASK, diffusion.Density(), per_row=1)
+    loss_fn = make_loss(plan, FORBIDDEN, MASK, diffusion.Density(), per_row=1)
 
     def both(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = denoiser(graphdef, params, FORBIDDEN, data["segments"])(data["tokens"], jnp.arange(48))

@@ -24,7 +24,7 @@ from mdlm_jax.diffusion import Density, capacity
 from mdlm_jax.model import count_parameters, flops_per_token
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.progress import clock
-from mdlm_jax.train_state import build, init_params, make_loss
+from mdlm_jax.train_state import init_params, make_loss
 
 # The share of the probe's rate that a run sustains, and seconds to compile a program. CPU: measured on two
 # AVX-512 cores (0.33 tiny, 0.41 small, 0.55 base, 0.45 evaluation). Accelerator: assumed, not measured.
@@ -106,7 +106,7 @@ def _kept(config: Config, density: Density, per_row: int, **changes: Any) -> int
     """Bytes kept for the backward pass of a micro-batch: the outputs of `jax.vjp` that are not its inputs."""
     model = replace(config.model, **changes)
     config, allowed = replace(config, model=model), np.zeros(model.vocab_rows, bool)
-    loss_fn = make_loss(config, build(model), allowed, 0, density, per_row)
+    loss_fn = make_loss(config, allowed, 0, density, per_row)
     tokens = jax.ShapeDtypeStruct((config.micro_batch, model.seq_len), jnp.int32)
     batch = {"tokens": tokens, "segments": tokens, "scored": jax.ShapeDtypeStruct(tokens.shape, bool)}
     vjp = jax.make_jaxpr(lambda p, b: jax.vjp(lambda q: loss_fn(q, b, jax.random.key(0)), p, has_aux=True)[1])
