@@ -98,16 +98,17 @@ def verify(path: Path) -> str | None:
     return None
 
 
-def newest_intact(directory: Path, report: Callable[[str], None] = print) -> Path | None:
-    """The newest checkpoint that verifies; damaged newer ones are named and set aside as `<step>.damaged`."""
+def newest_intact(directory: Path, report: Callable[[str], None] = print, aside: bool = True) -> Path | None:
+    """The newest checkpoint that verifies; damaged ones are named and, if `aside`, renamed <step>.damaged."""
     for step in reversed(steps(directory)):
         path = directory / str(step)
         if (wrong := verify(path)) is None:
             return path
-        report(f"checkpoint {path} is damaged: {wrong}; set aside, an older one is used")
-        aside = path.with_name(f"{step}.damaged")
-        shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
-        os.replace(path, aside)
+        report(f"checkpoint {path} is damaged: {wrong}; {'set aside, ' * aside}an older one is used")
+        if aside:
+            damaged = path.with_name(f"{step}.damaged")
+            shutil.rmtree(damaged, ignore_errors=True)  # of an earlier time
+            os.replace(path, damaged)
     return None
 
 

@@ -82,8 +82,7 @@ class ModelConfig:
     qk_norm: bool = field("normalise queries and keys per head")
     causal: bool = field("True is the autoregressive twin")
     layers: str = field(
-        "layer loop: scan (compiles fast, best on a GPU) or unroll (faster on a CPU)",
-        choices=("scan", "unroll"),
+        "layer loop: scan (compiles fast, for a GPU) or unroll (faster on a CPU)", choices=("scan", "unroll")
     )
     remat: str = field(
         "activations kept for the backward pass: none = all, dots = products, full = block inputs "
@@ -122,9 +121,7 @@ class OptimizerConfig:
     )
     warmup_steps: int = field("linear warm-up, capped at a tenth of the stage's steps", least=0)
     final_rate: float = field("last rate of cosine and wsd as a share of the peak", least=0, most=1)
-    ema_decay: float = field(
-        "decay of the weight average, capped at (1 + step) / (10 + step)", least=0, most=1
-    )
+    ema_decay: float = field("decay of the weight average, at most (1 + step) / (10 + step)", least=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +130,10 @@ class StageConfig:
 
     name: str = field("which shards: foundational, structural or refinement", choices=STAGE_NAMES)
     num_epochs: int = field("passes over the stage's training examples", least=1)
-    mask_rate: tuple[float, float] = field(
-        "lowest and highest mask rate under mask_schedule=curriculum", least=0, most=1
-    )
+    mask_rate: tuple[float, float] = field("lowest and highest if mask_schedule=curriculum", least=0, most=1)
     rate_scale: float = field("multiplies the optimizer's peak rates in this stage", above=0)
     init_from: str = field(
-        "weights carried from the stage before: last or best (by the held-out bound)",
-        choices=("last", "best"),
+        "weights carried from the stage before: last, or best by the held-out bound", choices=("last", "best")
     )
     weighted: bool = field("draw sentences by centrality and pairs by trust, not all alike", default=False)
 
@@ -196,9 +190,7 @@ class Config:
     stages: tuple[StageConfig, ...] = field("the curriculum, in order")
     evaluation: EvaluationConfig = field("the held-out figure")
     sampling: SamplingConfig = field("defaults of the sample command")
-    init_from: str = field(
-        "run directory whose weights and tokenizer this run starts from; empty for none", default=""
-    )
+    init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
 
 
 def _value(kind: Any, value: Any, path: str, meta: Any) -> Any:

@@ -57,9 +57,8 @@ def open_dataset(path: Path) -> Dataset:
     absent = f"{path} has no dataset.json; prepare a book with python -m data_prep --out {path}"
     info = read_json(path / "dataset.json", DataError, absent)
     if info.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path} has data schema {info.get('schema_version')}, this version reads {SCHEMA_VERSION}"
-        )
+        found = info.get("schema_version")
+        raise DataError(f"{path} has data schema {found}, this version reads {SCHEMA_VERSION}")
     return Dataset(path, info)
 
 

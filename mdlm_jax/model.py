@@ -126,9 +126,8 @@ class Transformer(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
         d = config.d_model
-        self.embed = nnx.Embed(
-            config.vocab_rows, d, embedding_init=nnx.initializers.normal(d**-0.5), rngs=rngs
-        )
+        normal = nnx.initializers.normal(d**-0.5)
+        self.embed = nnx.Embed(config.vocab_rows, d, embedding_init=normal, rngs=rngs)
 
         @nnx.split_rngs(splits=config.num_layers)
         @nnx.vmap(in_axes=(0,), out_axes=0)

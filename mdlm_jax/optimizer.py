@@ -34,9 +34,8 @@ def schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule
         body = optax.linear_schedule(peak, peak * config.final_rate, fall, transition_begin=rest - fall)
     else:
         body = optax.constant_schedule(peak)
-    return optax.join_schedules(
-        [optax.linear_schedule(peak / warmup, peak, max(1, warmup - 1)), body], [warmup]
-    )
+    rise = optax.linear_schedule(peak / warmup, peak, max(1, warmup - 1))
+    return optax.join_schedules([rise, body], [warmup])
 
 
 def make_optimizer(

@@ -24,10 +24,8 @@ class PlanProgress:
         self._last_line = time.monotonic()
         self._bar: Progress | None = None
         if (console := Console(stderr=True)).is_terminal:
-            text = TextColumn("{task.description}", markup=False)
-            self._bar = Progress(
-                text, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
-            )
+            columns = BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+            self._bar = Progress(TextColumn("{task.description}", markup=False), *columns, console=console)
             self._task = self._bar.add_task("setting up", total=total)
             self._bar.start()
 

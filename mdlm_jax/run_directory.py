@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -16,12 +17,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config, ConfigError, UserError, difference, read_json, resolve
 from mdlm_jax.data import Dataset, open_dataset
-from mdlm_jax.train_state import build, forbidden_rows, init_params
+from mdlm_jax.train_state import forbidden_rows, init_params
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
@@ -134,7 +134,6 @@ class Trained:
 
     config: Config
     dataset: Dataset
-    graphdef: nnx.GraphDef
     params: Any
     forbidden: np.ndarray
     checkpoint: str  # <stage>/<step>
@@ -147,18 +146,14 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
     like = jax.eval_shape(lambda: init_params(config.model, 0))
     for stage in range(len(config.stages), 0, -1):
         directory = workdir / "checkpoints" / f"{stage}_{config.stages[stage - 1].name}"
-        for step in reversed(checkpoint.steps(directory)):
-            path = directory / str(step)
-            if wrong := checkpoint.verify(path):
-                print(f"checkpoint {path} is damaged ({wrong}); taking an older one", file=sys.stderr)
-                continue
+        told = functools.partial(print, file=sys.stderr)
+        if (path := checkpoint.newest_intact(directory, told, aside=False)) is not None:
             return Trained(
                 config,
                 dataset,
-                build(config.model),
                 checkpoint.restore(path, like, f".{weights}"),
                 forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
-                f"{directory.name}/{step}",
+                f"{directory.name}/{path.name}",
                 hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],
             )
     raise RunError(f"{workdir} has no intact checkpoint yet")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mdlm_jax import cli
-from mdlm_jax.configuration import ConfigError, SamplingConfig, UserError, build
+from mdlm_jax.configuration import ConfigError, ModelConfig, SamplingConfig, UserError, build
 from mdlm_jax.evaluation.summary import no_run
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
@@ -48,14 +48,14 @@ def settings_of(values: dict[str, Any]) -> SamplingConfig:
 
 
 @functools.lru_cache(maxsize=4)
-def _denoise(graphdef: Any, forbidden: bytes) -> Any:
+def _denoise(model: ModelConfig, forbidden: bytes) -> Any:
     """denoise(context, tokens, index), one object per model so that jit caches by it."""
     import numpy as np
 
     from mdlm_jax.train_state import denoiser
 
     rows = np.frombuffer(forbidden, bool)
-    return lambda context, tokens, index: denoiser(graphdef, context[0], rows, context[1])(tokens, index)
+    return lambda context, tokens, index: denoiser(model, context[0], rows, context[1])(tokens, index)
 
 
 def generate(
@@ -94,7 +94,7 @@ def generate(
     forbidden = run.forbidden.copy()
     forbidden[[special["eos"], special["sep"]]] = True  # never inside a paragraph of the book
     state = sampler.sample(
-        _denoise(run.graphdef, forbidden.tobytes()),
+        _denoise(run.config.model, forbidden.tobytes()),
         (cast(run.params, run.config.precision), segments),
         jax.random.key(seed),
         tokens,
@@ -124,9 +124,8 @@ def save(result: dict[str, Any], workdir: Path) -> Path:
     directory.mkdir(exist_ok=True)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     path = directory / f"{stamp}-seed{result['seed']}.txt"
-    path.with_suffix(".json").write_text(
-        json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    told = json.dumps(result, indent=1, ensure_ascii=False)
+    path.with_suffix(".json").write_text(told + "\n", encoding="utf-8")
     path.write_text(result["text"] + "\n", encoding="utf-8")
     return path
 
