@@ -17,7 +17,6 @@ from mdlm_jax.configuration import ConfigError, ModelConfig, SamplingConfig, Use
 from mdlm_jax.evaluation.summary import no_run
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
-NEUTRAL = {"sampler": "ancestral", "steps": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
 class SampleError(UserError):
@@ -40,7 +39,7 @@ def parser() -> cli.Parser:
 
 
 def settings_of(values: dict[str, Any]) -> SamplingConfig:
-    """Checked settings, numbers as texts or not. Raises SampleError."""
+    """Checked settings, numbers as texts or not; None where there is none. Raises SampleError."""
     try:
         return build(SamplingConfig, dict(values), [])
     except ConfigError as error:
@@ -138,9 +137,9 @@ def printable(text: str) -> str:
 def run_command() -> None:
     """Samples and prints. Raises SampleError, RunError, CheckpointError or DataError, one line each."""
     arguments = parser().parse_args()
-    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(SamplingConfig)}
-    given = {name: value for name, value in given.items() if value is not None}
-    settings_of(NEUTRAL | given)  # before anything is slow
+    names = [f.name for f in dataclasses.fields(SamplingConfig)]
+    given = {name: text for name in names if (text := getattr(arguments, name)) is not None}
+    settings_of(given)  # before anything is slow
     if arguments.num_samples < 1:
         raise SampleError(f"--num_samples must be at least 1, not {arguments.num_samples}")
     if not 0 <= arguments.seed <= arguments.seed + arguments.num_samples - 1 < 2**32:  # jax keeps 32 bits
@@ -155,9 +154,8 @@ def run_command() -> None:
     if not (arguments.workdir / "report" / "report.json").exists():
         print(f"(training is not finished: the weights of {run.checkpoint})", file=sys.stderr, flush=True)
     settings = settings_of(dataclasses.asdict(run.config.sampling) | given)
+    print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
     for seed in range(arguments.seed, arguments.seed + arguments.num_samples):
-        if seed == arguments.seed:
-            print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
         result = generate(run, arguments.prompt, arguments.length, seed, settings)
         result["weights"] = arguments.weights
         path = save(result, arguments.workdir)
