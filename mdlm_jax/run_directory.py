@@ -74,7 +74,7 @@ def read_config(workdir: Path) -> Config:
 
 
 def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = None) -> None:
-    """Refuses (RunError) a directory of other things, and another config or book where there is a run."""
+    """Before anything is written: refuses (RunError) a directory of other things, another plan or book."""
     if not (workdir / "config.json").exists():
         others = {p.name for p in workdir.iterdir()} - CLAIMING if workdir.is_dir() else set()
         if others:
