@@ -90,7 +90,7 @@ def verify(path: Path) -> str | None:
     try:
         recorded = read_json(path / MANIFEST, CheckpointError)
     except CheckpointError as error:
-        return str(error)
+        return f"unreadable manifest ({error})"
     found = _digests(path)
     for name in sorted({*recorded, *found}):
         if recorded.get(name) != found.get(name):
