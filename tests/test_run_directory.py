@@ -119,7 +119,7 @@ def test_config_survives_its_file(tmp_path, config):
         ("", "cannot read"),
         ("{}", "config.seed is missing"),
         ('{"sead": 1}', "config has no field sead; did you mean seed?"),
-        ("[1]", "config has no field [0]"),
+        ("[1]", "it holds no JSON object"),
     ],
 )
 def test_unreadable_config_is_one_line(tmp_path, text, reason):
