@@ -212,7 +212,8 @@ def check_prepared(config: Config, book: str | None, data: Path, tokenizer: Path
     if tokenizer and sha256(tokenizer) != dataset.info["tokenizer"]["sha256"]:
         wrong.append(f"its tokenizer is not {tokenizer}")
     if wrong:
-        raise DataError(f"{data} was prepared otherwise ({'; '.join(wrong)}); use another --data")
+        told = "; ".join(wrong)
+        raise DataError(f"{data} was prepared otherwise ({told}); change the plan or use another --data")
     dataset.verify()
 
 

@@ -104,9 +104,9 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
         first, state, notes = _first_state(run)
         state, notes = _train_stage(run, stages[first], state, notes)
         for stage in stages[first + 1 :]:
-            if stop:  # during the measurement at the end of a stage, which is saved
-                raise _stopped(run, f"the end of {stages[stage.index - 1].directory}")
             state = _enter(run, stage, state, notes)
+            if stop:  # during a measurement; the end of the stage before is saved
+                raise _stopped(run, f"the end of {stages[stage.index - 1].directory}")
             state, notes = _train_stage(run, stage, state, dict(NO_NOTES))
         progress.stop()
         return _report(run, state, notes["latest"])
