@@ -6,8 +6,8 @@ python launch.py --init_from runs/first --book next.txt  a second book, from the
 python -m mdlm_jax.sample --workdir RUN                  let a run write; python -m mdlm_jax.runs lists them
 """
 
+import dataclasses
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -17,9 +17,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import configs
 from data_prep.config import PrepConfig, PrepError
 from mdlm_jax import cli
-from mdlm_jax.configuration import Config, ConfigError, UserError, fields, flat, nearest, resolve, to_dict
+from mdlm_jax.configuration import Config, ConfigError, UserError, flat, nearest, read_json, resolve
 
 ROOT = Path(__file__).resolve().parent
 BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"
@@ -68,8 +69,9 @@ def parse(argv: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         left = values(["launch.py", *rest])[1:]
     except flags.UnrecognizedFlagError as error:
-        names = {name.rpartition(".")[2]: f"config.{name}" for name in fields()}
-        names |= {name: f"config.{name}" for name in fields()} | {name: name for name in (*FLAGS, *SWITCHES)}
+        named = {name: f"config.{name}" for name in configs.fields()}
+        names = {name.rpartition(".")[2]: flag for name, flag in named.items()} | named
+        names |= {name: name for name in (*FLAGS, *SWITCHES)}
         found = nearest(error.flagname, names).removeprefix("; did you mean ").removesuffix("?")
         near = f"; did you mean --{names[found]}?" if found else ""
         raise cli.UsageError(f"unknown flag --{error.flagname}{near} (--help lists them)") from None
@@ -86,18 +88,13 @@ def parse(argv: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
 
 def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
     """The plan: file, then overrides file, then command line. Raises ConfigError or UsageError."""
-    from mdlm_jax import config_file
-
     trained = [Path(flags[name]) for name in ("workdir", "init_from") if flags[name]]
     saved = next((path for run in trained if (path := run / "config.json").is_file()), None)
     if flags["config"]:
         here = Path(flags["config"].partition(":")[0]).exists()  # else the checkout's own, from any folder
-        values = config_file.load(flags["config"] if here else os.path.relpath(ROOT / flags["config"]))
+        values = configs.load(flags["config"] if here else os.path.relpath(ROOT / flags["config"]))
     elif saved:
-        try:
-            values = flat(json.loads(saved.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ConfigError(f"cannot read {saved}: {error}") from None
+        values = flat(read_json(saved, ConfigError))
     elif flags["init_from"]:
         from mdlm_jax.evaluation.summary import no_run
 
@@ -112,13 +109,13 @@ def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
         )
     changes: dict[str, Any] = {}
     if flags["config_overrides"]:
-        changes = config_file.load_overrides(Path(flags["config_overrides"]))
+        changes = configs.load_overrides(Path(flags["config_overrides"]))
     if flags["init_from"] is not None:
         if "init_from" in overrides:
             raise cli.UsageError("--init_from and --config.init_from say the same; leave one out")
         changes["init_from"] = flags["init_from"]
     try:
-        return resolve(config_file.merge(config_file.merge(values, changes), overrides))
+        return resolve(configs.merge(configs.merge(values, changes), overrides))
     except ConfigError as error:
         if any(name in str(error) for name in changes) and not any(name in str(error) for name in overrides):
             raise ConfigError(f"{flags['config_overrides'] or '--init_from'}: {error}") from None
@@ -127,15 +124,15 @@ def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
 
 def as_flags(config: Config) -> list[str]:
     """Every settable field of `config` as the flag that sets it."""
-    values, settable = flat(to_dict(config)), tuple(fields())
+    values, settable = flat(dataclasses.asdict(config)), tuple(configs.fields())
     return [f"--config.{n}={v}" for n, v in values.items() if n.startswith(("stages[", *settable))]
 
 
 def help_lines(config: Config) -> list[str]:
     """A line per field: name, value in `config`, type, meaning; `stages[0]` stands for every stage."""
-    values = flat(to_dict(config))
+    values = flat(dataclasses.asdict(config))
     lines = []
-    for name, (kind, doc) in fields().items():
+    for name, (kind, doc) in configs.fields().items():
         pair = ",".join(str(v) for n, v in values.items() if n.startswith(f"{name}["))
         shown = f"--config.{name}={values.get(name, pair)}"
         lines.append(f"  {shown:46} {'pair' if pair else kind.__name__:5}  {doc}")
@@ -191,10 +188,15 @@ def fingerprint(book: str) -> str | None:
 def prepare(config: Config, book: str, data: Path, tokenizer: Path | None, told: Any = say) -> None:
     """Makes `data` from the book, unless it is up to date. Raises PrepError or DataError."""
     import data_prep
-    from mdlm_jax.data import check_length
+    from mdlm_jax.data import DataError
+
+    def accept(info: dict[str, Any]) -> None:
+        tokens, row = info["stages"]["refinement"]["train"]["tokens"], config.model.seq_len
+        if row > tokens:
+            text = f"config.model.seq_len={row} is longer than the training text of {tokens} tokens"
+            raise DataError(f"{text}; lower it, or take a longer book")
 
     wanted = PrepConfig(**{name: getattr(config.data, name) for name in PREPARED})
-    accept = lambda info: check_length(info, config.model)  # noqa: E731
     data_prep.prepare(book, data, wanted, told, tokenizer=tokenizer, accept=accept, report=True)
 
 
@@ -210,26 +212,25 @@ def check_prepared(config: Config, book: str | None, data: Path, tokenizer: Path
     if tokenizer and sha256(tokenizer) != dataset.info["tokenizer"]["sha256"]:
         wrong.append(f"its tokenizer is not {tokenizer}")
     if wrong:
-        raise DataError(f"{data} was prepared otherwise ({'; '.join(wrong)}); use another --data")
+        told = "; ".join(wrong)
+        raise DataError(f"{data} was prepared otherwise ({told}); change the plan or use another --data")
     dataset.verify()
 
 
 def recommend(book: str | None) -> list[str]:
     """What each size would cost here, and a suggestion; the book is prepared in a scratch directory."""
-    from mdlm_jax import config_file
-
     costs = []
     with tempfile.TemporaryDirectory() as scratch:
         for size in SIZES:
             name = f"configs/three_stage.py:{size}"
             say(f"trying {name} ...")
-            config = resolve(config_file.load(str(ROOT / name)))
+            config = resolve(configs.load(str(ROOT / name)))
             data = Path(scratch) / str(config.data.vocab_size)
             prepare(config, book or str(BUILT_IN), data, None, lambda line: None)
             start_jax()
             from mdlm_jax.curriculum import plan
             from mdlm_jax.data import open_dataset
-            from mdlm_jax.estimate import device_memory, memory, seconds
+            from mdlm_jax.evaluation.estimate import device_memory, memory, seconds
             from mdlm_jax.model import count_parameters
             from mdlm_jax.run_directory import complete
 
@@ -350,15 +351,15 @@ def finished(workdir: Path) -> bool:
     try:
         if not (workdir / "report" / "report.json").exists():
             return False
-        return json.loads((workdir / "STATUS.json").read_text(encoding="utf-8"))["state"] == "finished"
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(workdir / "STATUS.json", UserError)["state"] == "finished"
+    except (UserError, KeyError):
         return False
 
 
 def show(workdir: Path, config: Config) -> None:
     """The figures of a finished run, and what to do with it."""
     report = workdir / "report" / "report.json"
-    print("\n".join(figures(json.loads(report.read_text(encoding="utf-8")))))
+    print("\n".join(figures(read_json(report, UserError))))
     print(f"The run is in {workdir}, its figures in {report}.")
     if not config.model.causal:
         print(f"Let it write: python -m mdlm_jax.sample --workdir {shlex.quote(str(workdir))}")

@@ -12,9 +12,8 @@ small have not been measured; `launch.py --recommend` estimates their time and m
 
 from ml_collections import ConfigDict
 
+from configs import SIZES
 from mdlm_jax.configuration import ConfigError, nearest
-
-PRESETS = ("base", "small", "tiny", "smoke")
 
 
 def get_config(preset: str = "base") -> ConfigDict:
@@ -75,8 +74,8 @@ def get_config(preset: str = "base") -> ConfigDict:
         for stage, epochs in zip(config.stages, (4, 2, 12), strict=True):
             stage.num_epochs = epochs
     elif preset != "base":
-        there = ", ".join(PRESETS)
-        raise ConfigError(f"--config: no preset {preset} among {there}{nearest(preset, PRESETS)}")
+        there = ", ".join(SIZES)
+        raise ConfigError(f"--config: no preset {preset} among {there}{nearest(preset, SIZES)}")
     return config
 
 

@@ -97,6 +97,8 @@ def prepare(
         return dataset
     for line in source.report():
         progress(line)
+    if (out / DATASET).exists():
+        progress(f"what was prepared in {out} before will be replaced")
     with replaced_directory(out) as scratch:
         dataset = _prepare(source, scratch, config, kept, embedder, losses, progress)
         if tokenizer is not None:
@@ -263,7 +265,9 @@ def _title(source: Corpus, chapters: Sequence[Chapter]) -> str | None:
         return None
     [book] = source.documents
     first = book.text.lstrip().split("\n", 1)[0].strip()
-    return book.title or (first if len(first) <= 80 and first not in chapters[0].text else None)
+    return book.title or (
+        first if len(first) <= 80 and not first[:1].islower() and first not in chapters[0].text else None
+    )
 
 
 def _choose(

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mdlm_jax.configuration import UserError
+from mdlm_jax.configuration import UserError, read_json
 
 MANIFEST = "MANIFEST.json"
 
@@ -43,8 +43,7 @@ def write_json(path: Path, value: Any) -> None:
     """Atomically: a reader sees the old file or the new one."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.write("\n")
+        file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -89,11 +88,9 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
 def verify(path: Path) -> str | None:
     """None when every file of the checkpoint has its recorded digest, else what is wrong."""
     try:
-        recorded = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        recorded = read_json(path / MANIFEST, CheckpointError)
+    except CheckpointError as error:
         return f"unreadable manifest ({error})"
-    if not isinstance(recorded, dict):
-        return "unreadable manifest (no JSON object)"
     found = _digests(path)
     for name in sorted({*recorded, *found}):
         if recorded.get(name) != found.get(name):
@@ -101,29 +98,24 @@ def verify(path: Path) -> str | None:
     return None
 
 
-def read_meta(path: Path) -> dict[str, Any]:
-    """meta.json of a checkpoint."""
-    return json.loads((path / "meta.json").read_text(encoding="utf-8"))
-
-
-def newest_intact(directory: Path, report: Callable[[str], None] = print) -> Path | None:
-    """The newest checkpoint that verifies; damaged newer ones are named and set aside as `<step>.damaged`."""
+def newest_intact(directory: Path, report: Callable[[str], None] = print, aside: bool = True) -> Path | None:
+    """The newest checkpoint that verifies; damaged ones are named and, if `aside`, renamed <step>.damaged."""
     for step in reversed(steps(directory)):
         path = directory / str(step)
         if (wrong := verify(path)) is None:
             return path
-        report(f"checkpoint {path} is damaged: {wrong}; set aside, an older one is used")
-        aside = path.with_name(f"{step}.damaged")
-        shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
-        os.replace(path, aside)
+        report(f"checkpoint {path} is damaged: {wrong}; {'set aside, ' * aside}an older one is used")
+        if aside:
+            damaged = path.with_name(f"{step}.damaged")
+            shutil.rmtree(damaged, ignore_errors=True)  # of an earlier time
+            os.replace(path, damaged)
     return None
 
 
 def restore(path: Path, like: Any, prefix: str = "") -> Any:
-    """The part of the checkpoint at `path` under `prefix` (a tree path, such as ".ema") as a tree like
-    `like`.
+    """What the checkpoint holds under `prefix` (a tree path, such as ".ema"), as a tree like `like`.
 
-    Raises CheckpointError when the checkpoint does not verify or holds other arrays.
+    Raises CheckpointError when it does not verify or holds other arrays.
     """
     if wrong := verify(path):
         raise CheckpointError(f"checkpoint {path} is damaged: {wrong}")

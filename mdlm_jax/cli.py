@@ -16,10 +16,7 @@ class UsageError(UserError):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse without usage dumps or abbreviations; --num-samples and --num_samples are the same.
-
-    Raises UsageError for whatever it cannot parse.
-    """
+    """argparse without usage dumps or abbreviations: raises UsageError; --num-samples is --num_samples."""
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)

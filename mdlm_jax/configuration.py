@@ -6,11 +6,13 @@ result into a `Config` at the border; nothing past it sees a ConfigDict.
 
 import dataclasses
 import difflib
+import json
 import re
 import typing
 from collections.abc import Iterable
 from decimal import Decimal
 from operator import gt, le, lt
+from pathlib import Path
 from typing import Any
 
 STAGE_NAMES = ("foundational", "structural", "refinement")
@@ -34,6 +36,18 @@ class UserError(ValueError):
 
 class ConfigError(UserError):
     """A configuration that cannot be used; the text is one line: what, where, how to mend it."""
+
+
+def read_json(path: Path, error: type[UserError], absent: str = "") -> dict[str, Any]:
+    """The JSON object in a file. Raises `error`: `absent` where there is no such file, else what is wrong."""
+    try:
+        if isinstance(value := json.loads(path.read_text(encoding="utf-8")), dict):
+            return value
+        raise ValueError("it holds no JSON object")
+    except (OSError, ValueError) as fault:
+        if absent and isinstance(fault, FileNotFoundError):
+            raise error(absent) from None
+        raise error(f"cannot read {path}: {fault}") from None
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -68,8 +82,7 @@ class ModelConfig:
     qk_norm: bool = field("normalise queries and keys per head")
     causal: bool = field("True is the autoregressive twin")
     layers: str = field(
-        "layer loop: scan (compiles fast, best on a GPU) or unroll (faster on a CPU)",
-        choices=("scan", "unroll"),
+        "layer loop: scan (compiles fast, for a GPU) or unroll (faster on a CPU)", choices=("scan", "unroll")
     )
     remat: str = field(
         "activations kept for the backward pass: none = all, dots = products, full = block inputs "
@@ -108,9 +121,7 @@ class OptimizerConfig:
     )
     warmup_steps: int = field("linear warm-up, capped at a tenth of the stage's steps", least=0)
     final_rate: float = field("last rate of cosine and wsd as a share of the peak", least=0, most=1)
-    ema_decay: float = field(
-        "decay of the weight average, capped at (1 + step) / (10 + step)", least=0, most=1
-    )
+    ema_decay: float = field("decay of the weight average, at most (1 + step) / (10 + step)", least=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +130,10 @@ class StageConfig:
 
     name: str = field("which shards: foundational, structural or refinement", choices=STAGE_NAMES)
     num_epochs: int = field("passes over the stage's training examples", least=1)
-    mask_rate: tuple[float, float] = field(
-        "lowest and highest mask rate under mask_schedule=curriculum", least=0, most=1
-    )
+    mask_rate: tuple[float, float] = field("lowest and highest if mask_schedule=curriculum", least=0, most=1)
     rate_scale: float = field("multiplies the optimizer's peak rates in this stage", above=0)
     init_from: str = field(
-        "weights carried from the stage before: last or best (by the held-out bound)",
-        choices=("last", "best"),
+        "weights carried from the stage before: last, or best by the held-out bound", choices=("last", "best")
     )
     weighted: bool = field("draw sentences by centrality and pairs by trust, not all alike", default=False)
 
@@ -229,9 +237,7 @@ class Config:
     stages: tuple[StageConfig, ...] = field("the curriculum, in order")
     evaluation: EvaluationConfig = field("the held-out figure")
     sampling: SamplingConfig = field("defaults of the sample command")
-    init_from: str = field(
-        "run directory whose weights and tokenizer this run starts from; empty for none", default=""
-    )
+    init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
 
 
 def _value(kind: Any, value: Any, path: str, meta: Any) -> Any:
@@ -296,22 +302,19 @@ def resolve(values: Any) -> Config:
     missing: list[str] = []
     config: Config = build(Config, given, missing)
     for name in given:  # what nothing has taken
-        names = list(flat(to_dict(config)))
+        names = list(flat(dataclasses.asdict(config)))
         inside = [n for n in names if n.startswith((f"{name}.", f"{name}["))]
         hint = f"; name a field of this group, such as {inside[0]}" if inside else nearest(name, names)
         raise ConfigError(f"config has no field {name}{hint}")
     if missing:
         new = " (a new stage needs all of its fields)" * missing[0].startswith("stages[")
         raise ConfigError(f"config.{missing[0]} is missing{new}")
-    model = config.model
-    if model.d_model % (2 * model.num_heads):
-        raise ConfigError(
-            f"config.model.num_heads={model.num_heads} must divide d_model={model.d_model} into even heads"
-        )
-    if config.batch_size % config.micro_batch:
-        raise ConfigError(
-            f"config.micro_batch={config.micro_batch} must divide batch_size={config.batch_size}"
-        )
+    width, heads = config.model.d_model, config.model.num_heads
+    rows, micro = config.batch_size, config.micro_batch
+    if width % (2 * heads):
+        raise ConfigError(f"config.model.num_heads={heads} must divide d_model={width} into even heads")
+    if rows % micro:
+        raise ConfigError(f"config.micro_batch={micro} must divide batch_size={rows}")
     check_sampling(config.sampling)
     if not config.stages:
         raise ConfigError("config.stages is empty; give at least one stage")
@@ -319,28 +322,6 @@ def resolve(values: Any) -> Config:
         if not stage.mask_rate[0] < stage.mask_rate[1]:
             raise ConfigError(f"config.stages[{i}].mask_rate must be lo < hi, not {stage.mask_rate}")
     return config
-
-
-def fields(kind: Any = Config, prefix: str = "") -> dict[str, tuple[Any, str]]:
-    """{dotted name: (type, meaning)} of every field a person can set; `stages[0].` stands for each stage."""
-    hints = typing.get_type_hints(kind)
-    found: dict[str, tuple[Any, str]] = {}
-    for f in dataclasses.fields(kind):
-        hint, name = hints[f.name], prefix + f.name
-        if f.metadata["doc"] == FILLED_IN:
-            continue
-        if f.name == "stages":
-            found |= fields(StageConfig, "stages[0].")
-        elif dataclasses.is_dataclass(hint):
-            found |= fields(hint, name + ".")
-        else:
-            found[name] = hint, f.metadata["doc"]
-    return found
-
-
-def to_dict(config: Any) -> Any:
-    """Plain dicts, lists and scalars for JSON; `resolve` reads it back."""
-    return dataclasses.asdict(config)
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:

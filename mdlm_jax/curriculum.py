@@ -36,34 +36,19 @@ class Stage:
         return f"{self.index + 1}_{self.config.name}"
 
 
-def density_of(config: Config, stage: StageConfig) -> Density:
-    """The density of mask rates a stage trains under."""
-    if config.mask_schedule == "mdlm":
-        return Density()
-    return Density(*stage.mask_rate, config.full_range_fraction)
-
-
 def plan(config: Config, dataset: Dataset) -> list[Stage]:
     """All stages. Raises DataError when one has no training data."""
     stages: list[Stage] = []
     before = 0
     for i, stage in enumerate(config.stages):
         data = stage_data(dataset, stage, config.model.seq_len, config.batch_size, config.seed * 16 + i)
-        density = density_of(config, stage)
+        slices = config.mask_schedule == "curriculum"
+        density = Density(*stage.mask_rate, config.full_range_fraction) if slices else Density()
         head = 1.0 if config.model.causal else density.mean
         positions = data.num_steps * config.batch_size * config.model.seq_len
         stages.append(Stage(i, stage, data, density, positions * flops_per_token(config.model, head), before))
         before += data.num_steps
     return stages
-
-
-def critical_compute(tokens: float) -> float:
-    """Ccrit in FLOPs for a corpus of `tokens` unique tokens, 2.12e15 * (tokens / 1e6) ** 2.174.
-
-    Fitted on 25M to 100M tokens (Prabhudesai et al. 2025, "Diffusion beats autoregressive in data-constrained
-    settings"): for a single book it is an extrapolation, and must be printed as one.
-    """
-    return 2.12e15 * (tokens / 1e6) ** 2.174
 
 
 def begin(
@@ -79,16 +64,11 @@ def begin(
 def transition(
     previous: TrainState, optimizer: optax.GradientTransformation, seed: int, stage: Stage
 ) -> tuple[TrainState, dict[str, bool]]:
-    """Carries weights and average into `stage` and proves it: bits equal, moments zero, step zero, data
-    there.
-
-    Raises TransitionError when a check fails.
-    """
+    """Carries weights and average into `stage`, fresh optimizer. Raises TransitionError if a check fails."""
     state = begin(previous.params, previous.ema, optimizer, seed, stage)
 
     def equal(a: Any, b: Any) -> bool:
-        pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-        return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
+        return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
     named = [(jax.tree_util.keystr(p), x) for p, x in jax.tree_util.tree_leaves_with_path(state.opt_state)]
     moments = [x for name, x in named if ".mu" in name or ".nu" in name]
@@ -96,8 +76,8 @@ def transition(
     checks = {
         "weights_equal": equal(previous.params, state.params),
         "ema_equal": equal(previous.ema, state.ema),
-        "moments_zero": bool(moments) and all(not np.asarray(m).any() for m in moments),
-        "schedule_fresh": bool(counters) and not any(np.asarray(c).any() for c in counters),
+        "moments_zero": bool(moments) and not any(m.any() for m in moments),
+        "schedule_fresh": bool(counters) and not any(c.any() for c in counters),
         "step_zero": int(state.step) == 0,
         "data_non_empty": len(stage.data.source) > 0,
     }

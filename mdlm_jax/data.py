@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import grain
 import msgpack
 import numpy as np
 
-from mdlm_jax.configuration import ModelConfig, StageConfig, UserError
+from mdlm_jax.configuration import StageConfig, UserError, read_json
 
 SCHEMA_VERSION = 1
 
@@ -55,31 +54,12 @@ class Dataset:
 
 def open_dataset(path: Path) -> Dataset:
     """Reads dataset.json. Raises DataError when it is missing, damaged or of another schema version."""
-    try:
-        info = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{path} has no dataset.json; prepare a book with python -m data_prep --out {path}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path / 'dataset.json'}: {error}") from None
-    if not isinstance(info, dict):
-        raise DataError(f"cannot read {path / 'dataset.json'}: it holds no JSON object")
+    absent = f"{path} has no dataset.json; prepare a book with python -m data_prep --out {path}"
+    info = read_json(path / "dataset.json", DataError, absent)
     if info.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path} has data schema {info.get('schema_version')}, this version reads {SCHEMA_VERSION}"
-        )
+        found = info.get("schema_version")
+        raise DataError(f"{path} has data schema {found}, this version reads {SCHEMA_VERSION}")
     return Dataset(path, info)
-
-
-def check_length(info: dict[str, Any], model: ModelConfig) -> None:
-    """Refuses a model whose rows are longer than the training text (DataError). `info`: dataset.json."""
-    tokens = info["stages"]["refinement"]["train"]["tokens"]
-    if model.seq_len > tokens:
-        raise DataError(
-            f"config.model.seq_len={model.seq_len} is longer than the training text of {tokens} tokens; "
-            "lower it, or take a longer book"
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,11 +118,8 @@ def pack(segments: list[np.ndarray], length: int) -> list[list[np.ndarray]]:
     open_rows: list[int] = []
     for segment in segments:
         need = len(segment) + 1
-        for row in open_rows:
-            if room[row] >= need:
-                break
-        else:
-            row = len(rows)
+        row = next((r for r in open_rows if room[r] >= need), len(rows))
+        if row == len(rows):
             rows.append([])
             room.append(length)
             open_rows.append(row)
@@ -177,9 +154,7 @@ def plan_rows(
 
 
 class RowSource:
-    """A grain random-access source: row i as tokens, segments (from 1; 0 is padding) and scored, each
-    [seq_len].
-    """
+    """A grain source: row i as tokens, segments (from 1; 0 is padding) and scored, each [seq_len]."""
 
     def __init__(self, rows: list[list[np.ndarray]], seq_len: int, special_ids: dict[str, int]):
         self.rows, self.seq_len, self.special_ids = rows, seq_len, special_ids
@@ -242,16 +217,12 @@ def stage_data(dataset: Dataset, stage: StageConfig, seq_len: int, batch_size: i
 
 
 def held_out_windows(dataset: Dataset, split: str, seq_len: int) -> dict[str, np.ndarray]:
-    """The protocol's windows: the split's chapters in reading order, cut into [EOS] + up to seq_len - 1
-    tokens.
+    """The protocol's windows: a split's chapters in reading order, cut into [EOS] + up to seq_len - 1 tokens.
 
-    Returns tokens, segments, scored, each [W, seq_len]. Every token of the chapters is scored exactly once.
+    Returns tokens, segments, scored, each [W, seq_len]; every token is scored once. Raises DataError.
     """
-    windows = [
-        [piece]
-        for stream in chapters(read_records(dataset, "refinement", split))
-        for piece in cut(stream, seq_len - 1)
-    ]
+    streams = chapters(read_records(dataset, "refinement", split))
+    windows = [[piece] for stream in streams for piece in cut(stream, seq_len - 1)]
     if not windows:
         raise DataError(f"the refinement {split} split of {dataset.path} is empty")
     source = RowSource(windows, seq_len, dataset.special_ids)

@@ -125,9 +125,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, label_smoothing: float 
 def masked_nats(
     denoise_fn: DenoiseFn, tokens: jax.Array, corrupted: Corrupted, size: int, label_smoothing: float = 0.0
 ) -> jax.Array:
-    """Weighted cross-entropy [B, L] of the masked positions, 0 elsewhere; only `size` positions meet the
-    head.
-    """
+    """Weighted cross-entropy [B, L] of the masked positions, 0 elsewhere; `size` positions meet the head."""
     flat = corrupted.masked.reshape(-1)
     (index,) = jnp.nonzero(flat, size=size, fill_value=0)
     valid = jnp.arange(size) < flat.sum()
@@ -184,8 +182,7 @@ def nelbo(
     mask_id: int,
     size: int,
 ) -> jax.Array:
-    """One stratum's estimate of the negative ELBO of each row, which holds one segment, as nats [B, L] of its
-    tokens.
+    """One stratum's estimate of the negative ELBO of each row (one segment), as nats [B, L] of its tokens.
 
     stratum int [B] in {0..strata-1}: t is uniform on ((stratum, stratum + 1) / strata), and the mean over all
     strata is the unbiased full-range estimate.

@@ -1,6 +1,4 @@
-"""The stream of sampling events that every view, replay, export and test reads. numpy and the standard
-library only.
-"""
+"""The stream of sampling events that every view, replay, export and test reads. numpy, no jax."""
 
 import dataclasses
 import json
@@ -21,9 +19,7 @@ class SampleFrame:
     tokens: np.ndarray  # int32 [L]
     is_masked: np.ndarray  # bool [L]
     changed: np.ndarray  # bool [L], written or masked again in this step
-    confidence: (
-        np.ndarray
-    )  # float32 [L], the probability with which a token was written; 0 where masked, 1 if given
+    confidence: np.ndarray  # float32 [L], a token's probability when written; 0 where masked, 1 if given
     log_prob: float  # nats, of the tokens written in this step under their law, less those masked again
     top_k: list[list[tuple[int, float]]] = dataclasses.field(default_factory=list)
     extras: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -31,15 +27,8 @@ class SampleFrame:
 
 def header(pieces: list[str], seed: int, sampler: str, model_hash: str) -> str:
     """The stream's first line: a replay decodes with it alone."""
-    return json.dumps(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "pieces": pieces,
-            "seed": seed,
-            "sampler": sampler,
-            "model": model_hash,
-        }
-    )
+    fields = {"pieces": pieces, "seed": seed, "sampler": sampler, "model": model_hash}
+    return json.dumps({"schema_version": SCHEMA_VERSION} | fields)
 
 
 def dumps(frame: SampleFrame) -> str:

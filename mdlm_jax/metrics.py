@@ -34,9 +34,7 @@ class EventWriter:
 
 
 def make_writer(directory: Path, report: Callable[[str], None] = print) -> Any:
-    """clu's SummaryWriter, or `EventWriter` without TensorFlow; says which. TensorFlow takes seconds to
-    import.
-    """
+    """clu's SummaryWriter (seconds to import), or `EventWriter` where TensorFlow is not; says which."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # silences a notice; TensorFlow computes nothing here
     try:
@@ -56,9 +54,7 @@ class MetricLog:
         self._writer = make_writer(workdir, report)
 
     def cut_back(self, stage: int, step: int) -> None:
-        """Drops the lines after (stage, step), which a resumed run writes again, and any half-written last
-        line.
-        """
+        """Drops a half-written last line and those after (stage, step), which a resumed run writes again."""
         if not self.path.exists():
             return
         kept = [line for line in read_lines(self.path) if (line["stage"], line["step"]) <= (stage, step)]

@@ -49,20 +49,10 @@ def _bf16_dot(x: jax.Array, w: jax.Array) -> jax.Array:
     return jax.lax.dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
 
 
-def _bf16_dot_fwd(x, w):  # type: ignore[no-untyped-def]
-    x, w = x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)
-    return jax.lax.dot(x, w, preferred_element_type=jnp.float32), (x, w)
-
-
-def _bf16_dot_bwd(saved, g):  # type: ignore[no-untyped-def]
-    x, w = saved
-    g = g.astype(jnp.bfloat16)
-    dx = jax.lax.dot(g, w.T, preferred_element_type=jnp.float32)
-    dw = jax.lax.dot(x.T, g, preferred_element_type=jnp.float32)
-    return dx, dw
-
-
-_bf16_dot.defvjp(_bf16_dot_fwd, _bf16_dot_bwd)
+_bf16_dot.defvjp(
+    lambda x, w: (_bf16_dot(x, w), (x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))),
+    lambda saved, g: (_bf16_dot(g, saved[1].T), _bf16_dot(saved[0].T, g)),
+)
 
 
 def dot(x: jax.Array, w: jax.Array, bf16_products: bool) -> jax.Array:
@@ -119,8 +109,7 @@ class Block(nnx.Module):
         if c.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rope(q, cos, sin), rope(k, cos, sin)
-        # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): other scales stall on the
-        # unigram.
+        # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): others stall on the unigram.
         attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal)
         out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
         x = x + dropout(out, c.dropout, keys[0])
@@ -137,9 +126,8 @@ class Transformer(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
         d = config.d_model
-        self.embed = nnx.Embed(
-            config.vocab_rows, d, embedding_init=nnx.initializers.normal(d**-0.5), rngs=rngs
-        )
+        normal = nnx.initializers.normal(d**-0.5)
+        self.embed = nnx.Embed(config.vocab_rows, d, embedding_init=normal, rngs=rngs)
 
         @nnx.split_rngs(splits=config.num_layers)
         @nnx.vmap(in_axes=(0,), out_axes=0)
@@ -204,7 +192,7 @@ def count_parameters(config: ModelConfig) -> dict[str, int]:
     """
     d, s, f = config.d_model, config.num_layers, ffn_width(config.d_model)
     matrices = s * (4 * d * d + 3 * d * f)
-    norms = s * (2 * d + (2 * d // config.num_heads if config.qk_norm else 0)) + d
+    norms = s * (2 * d + 2 * d // config.num_heads * config.qk_norm) + d
     embedding = config.vocab_rows * d
     return {
         "true": matrices + norms + embedding,

@@ -24,9 +24,7 @@ def labels(params: Any) -> Any:
 
 
 def schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule:
-    """Linear warm-up over min(warmup_steps, a tenth of the stage), then cosine, wsd or constant, `steps` in
-    all.
-    """
+    """Linear warm-up over min(warmup_steps, a tenth of `steps`), then cosine, wsd or constant to `steps`."""
     warmup = max(1, min(config.warmup_steps, steps // 10))
     rest = max(1, steps - warmup)
     if config.schedule == "cosine":
@@ -36,9 +34,8 @@ def schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule
         body = optax.linear_schedule(peak, peak * config.final_rate, fall, transition_begin=rest - fall)
     else:
         body = optax.constant_schedule(peak)
-    return optax.join_schedules(
-        [optax.linear_schedule(peak / warmup, peak, max(1, warmup - 1)), body], [warmup]
-    )
+    rise = optax.linear_schedule(peak / warmup, peak, max(1, warmup - 1))
+    return optax.join_schedules([rise, body], [warmup])
 
 
 def make_optimizer(

@@ -23,15 +23,9 @@ class PlanProgress:
         self._began, self._began_at = time.monotonic(), 0.0
         self._last_line = time.monotonic()
         self._bar: Progress | None = None
-        console = Console(stderr=True)
-        if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                console=console,
-            )
+        if (console := Console(stderr=True)).is_terminal:
+            columns = BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+            self._bar = Progress(TextColumn("{task.description}", markup=False), *columns, console=console)
             self._task = self._bar.add_task("setting up", total=total)
             self._bar.start()
 

@@ -3,9 +3,9 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -17,12 +17,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from mdlm_jax import checkpoint
-from mdlm_jax.configuration import Config, ConfigError, UserError, difference, resolve, to_dict
+from mdlm_jax.configuration import Config, ConfigError, UserError, difference, read_json, resolve
 from mdlm_jax.data import Dataset, open_dataset
-from mdlm_jax.train_state import build, forbidden_rows, init_params
+from mdlm_jax.train_state import forbidden_rows, init_params
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
@@ -34,9 +33,7 @@ class RunError(UserError):
 
 
 def cache_compilations(directory: Path) -> None:
-    """Keeps compiled programs in `directory` for later processes, unless JAX_COMPILATION_CACHE_DIR says
-    where.
-    """
+    """Keeps compiled programs in `directory`, or where JAX_COMPILATION_CACHE_DIR says, for later runs."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -68,39 +65,30 @@ def environment() -> dict[str, Any]:
 
 def read_config(workdir: Path) -> Config:
     """config.json of a run. Raises RunError when there is none or it cannot be read."""
-    path = workdir / "config.json"
+    absent = f"{workdir} is not a run directory (it has no config.json); train one with launch.py"
+    values = read_json(workdir / "config.json", RunError, absent)
     try:
-        return resolve(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RunError(
-            f"{workdir} is not a run directory (it has no config.json); train one with launch.py"
-        ) from None
-    except (OSError, ConfigError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}") from None
+        return resolve(values)
+    except ConfigError as error:
+        raise RunError(f"cannot read {workdir / 'config.json'}: {error}") from None
 
 
 def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = None) -> None:
-    """Refuses a directory of other things, and another config or book where there is a run; raises RunError.
-
-    Meant to be called before anything is written, so that what is there survives a wrong command.
-    """
+    """Before anything is written: refuses (RunError) a directory of other things, another plan or book."""
     if not (workdir / "config.json").exists():
         others = {p.name for p in workdir.iterdir()} - CLAIMING if workdir.is_dir() else set()
         if others:
             raise RunError(f"{workdir} holds other things ({min(others)}); use a new or empty --workdir")
         return
     dataset = open_dataset(workdir)
-    ours, theirs = (to_dict(c) for c in (complete(config, dataset), read_config(workdir)))
+    ours, theirs = (dataclasses.asdict(c) for c in (complete(config, dataset), read_config(workdir)))
     changed = difference(theirs, ours | {name: theirs[name] for name in FREE})
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
-        name = dataset.info["book"]["name"]
-        raise RunError(
-            f"{workdir} was begun with {name} as it was then; another book needs another --workdir, "
-            "and without --book the run goes on"
-        )
+        begun = f"{workdir} was begun with {dataset.info['book']['name']} as it was then"
+        raise RunError(f"{begun}; another book needs another --workdir, and without --book the run goes on")
     if changed:
-        shown, rest = "; ".join(changed[:6]), f"; and {len(changed) - 6} more" * (len(changed) > 6)
-        raise RunError(f"{workdir} has another plan; use a new --workdir, or undo: {shown}{rest}")
+        shown = "; ".join(changed[:6] + [f"and {len(changed) - 6} more"] * (len(changed) > 6))
+        raise RunError(f"{workdir} has another plan; use a new --workdir, or undo: {shown}")
 
 
 def check_start(config: Config) -> None:
@@ -114,30 +102,23 @@ def check_start(config: Config) -> None:
 
 
 def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
-    """Makes `workdir` the directory of this (completed) plan, or checks that it already is.
-
-    Raises RunError, with the fields that differ, when it holds a run of another config or another data set.
-    """
+    """Makes `workdir` the directory of this (completed) plan; raises RunError when it is that of another."""
     check_unchanged(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     if (workdir / "config.json").exists():
-        changed = difference(open_dataset(workdir).info, dataset.info)
-        if changed:
+        if changed := difference(open_dataset(workdir).info, dataset.info):
             raise RunError(f"{workdir} was trained on other data; use a new --workdir ({changed[0]}, ...)")
     else:
-        shutil.copyfile(dataset.path / "tokenizer.json", workdir / "tokenizer.json")
-        shutil.copyfile(dataset.path / "dataset.json", workdir / "dataset.json")
+        for name in ("tokenizer.json", "dataset.json"):
+            shutil.copyfile(dataset.path / name, workdir / name)
         (workdir / "command.txt").write_text(shlex.join([sys.executable, *sys.argv]) + "\n", encoding="utf-8")
         checkpoint.write_json(workdir / "environment.json", environment())
-    checkpoint.write_json(workdir / "config.json", to_dict(config))  # last: with it the directory is claimed
+    checkpoint.write_json(workdir / "config.json", dataclasses.asdict(config))  # last: it claims
 
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Holds `workdir` for this process; the operating system lets go when it ends, however it ends.
-
-    Raises RunError when another process trains there.
-    """
+    """Holds `workdir` until the process ends, however it does. Raises RunError when another trains there."""
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / "lock", "w", encoding="utf-8") as file:
         try:
@@ -153,7 +134,6 @@ class Trained:
 
     config: Config
     dataset: Dataset
-    graphdef: nnx.GraphDef
     params: Any
     forbidden: np.ndarray
     checkpoint: str  # <stage>/<step>
@@ -166,18 +146,14 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
     like = jax.eval_shape(lambda: init_params(config.model, 0))
     for stage in range(len(config.stages), 0, -1):
         directory = workdir / "checkpoints" / f"{stage}_{config.stages[stage - 1].name}"
-        for step in reversed(checkpoint.steps(directory)):
-            path = directory / str(step)
-            if wrong := checkpoint.verify(path):
-                print(f"checkpoint {path} is damaged ({wrong}); taking an older one", file=sys.stderr)
-                continue
+        told = functools.partial(print, file=sys.stderr)
+        if (path := checkpoint.newest_intact(directory, told, aside=False)) is not None:
             return Trained(
                 config,
                 dataset,
-                build(config.model),
                 checkpoint.restore(path, like, f".{weights}"),
                 forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
-                f"{directory.name}/{step}",
+                f"{directory.name}/{path.name}",
                 hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],
             )
     raise RunError(f"{workdir} has no intact checkpoint yet")

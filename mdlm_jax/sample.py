@@ -17,6 +17,7 @@ from mdlm_jax import cli
 from mdlm_jax.configuration import (
     SAMPLING_PRESETS,
     ConfigError,
+    ModelConfig,
     SamplingConfig,
     UserError,
     build,
@@ -25,9 +26,6 @@ from mdlm_jax.configuration import (
 from mdlm_jax.evaluation.summary import no_run
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
-
-
-NEUTRAL = {"sampler": "ancestral", "steps": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
 class SampleError(UserError):
@@ -53,7 +51,7 @@ def parser() -> cli.Parser:
 
 
 def settings_of(values: dict[str, Any]) -> SamplingConfig:
-    """Checked settings, numbers as texts or not. Raises SampleError."""
+    """Checked settings, numbers as texts or not; None where there is none. Raises SampleError."""
     try:
         settings = build(SamplingConfig, dict(values), [])
         check_sampling(settings)
@@ -63,11 +61,11 @@ def settings_of(values: dict[str, Any]) -> SamplingConfig:
 
 
 @functools.lru_cache(maxsize=4)
-def _denoise(graphdef: Any) -> Any:
+def _denoise(model: ModelConfig) -> Any:
     """denoise((params, segments, forbidden), tokens, index); one per model, so that jit caches by it."""
     from mdlm_jax.train_state import denoiser
 
-    return lambda context, *canvas: denoiser(graphdef, context[0], context[2], context[1])(*canvas)
+    return lambda context, *canvas: denoiser(model, context[0], context[2], context[1])(*canvas)
 
 
 def levels(run: Any) -> Any:
@@ -85,10 +83,9 @@ def levels(run: Any) -> Any:
 def generate(
     run: Any, prompt: str, length: int | None, seed: int, settings: SamplingConfig
 ) -> dict[str, Any]:
-    """One text with its metadata. `run` is a `run_directory.Trained`.
+    """One text with its metadata; `run` is a `run_directory.Trained`.
 
-    Raises SampleError when the canvas would be longer than the model's, empty, or the model is the causal
-    twin.
+    Raises SampleError when the canvas would be empty or longer than the model's, or the model is the twin.
     """
     import jax
     import numpy as np
@@ -126,7 +123,7 @@ def generate(
         # Rare words carry most. The data's own importance is per occurrence, in shards a run may not have.
         importance = ((levels(run) - 1) / 5).astype(np.float32)
     state = sample(
-        _denoise(run.graphdef),
+        _denoise(run.config.model),
         (cast(run.params, run.config.precision), segments, forbidden),
         jax.random.key(seed),
         tokens,
@@ -162,9 +159,8 @@ def save(result: dict[str, Any], workdir: Path) -> Path:
     directory.mkdir(exist_ok=True)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     path = directory / f"{stamp}-seed{result['seed']}.txt"
-    path.with_suffix(".json").write_text(
-        json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    told = json.dumps(result, indent=1, ensure_ascii=False)
+    path.with_suffix(".json").write_text(told + "\n", encoding="utf-8")
     path.write_text(result["text"] + "\n", encoding="utf-8")
     return path
 
@@ -194,9 +190,8 @@ def run_command() -> None:
     if not (arguments.workdir / "report" / "report.json").exists():
         print(f"(training is not finished: the weights of {run.checkpoint})", file=sys.stderr, flush=True)
     settings = settings_of(dataclasses.asdict(run.config.sampling) | given)
+    print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
     for seed in range(arguments.seed, arguments.seed + arguments.num_samples):
-        if seed == arguments.seed:
-            print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
         result = generate(run, arguments.prompt, arguments.length, seed, settings)
         result["weights"] = arguments.weights
         path = save(result, arguments.workdir)

@@ -183,8 +183,7 @@ def sample(
     denoise: Callable, context: object, key: jax.Array, tokens: jax.Array, masked: jax.Array, law: Law,
     *, plan: Plan, mask_id: int,
 ) -> SampleState:  # fmt: skip
-    """Runs a whole sampling; `denoise(context, tokens, index) -> logits` (context: weights and what else it
-    needs).
+    """Runs a whole sampling; `denoise(context, tokens, index) -> logits`, context: weights and whatever else.
 
     tokens int [B, L], masked bool [B, L]. Returns the last state; what was given is as it was.
     """

@@ -12,10 +12,7 @@ class TokenizerError(UserError):
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer.json at `path`; a literal "[MASK]" in a text stays text.
-
-    Raises TokenizerError when the file is missing or damaged.
-    """
+    """The tokenizer.json at `path`; a literal "[MASK]" in a text stays text. Raises TokenizerError."""
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import math
 import os
 import signal
@@ -15,18 +14,17 @@ import numpy as np
 import optax
 
 from mdlm_jax import checkpoint
-from mdlm_jax.configuration import Config, UserError
-from mdlm_jax.curriculum import Stage, begin, critical_compute, plan, transition
+from mdlm_jax.configuration import Config, UserError, read_json
+from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
-from mdlm_jax.estimate import seconds
+from mdlm_jax.evaluation.estimate import critical_compute, describe
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
-from mdlm_jax.evaluation.ngram import held_out_bits_per_byte
+from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog
-from mdlm_jax.model import count_parameters
 from mdlm_jax.optimizer import make_optimizer, schedule
-from mdlm_jax.progress import PlanProgress, clock
+from mdlm_jax.progress import PlanProgress
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
-from mdlm_jax.train_state import TrainState, build, forbidden_rows, init_params, make_loss, make_train_step
+from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 
 NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": None}, "latest": {}}
 
@@ -43,50 +41,6 @@ class Diverged(UserError):
     """The loss is not finite; one line that says where and what to try."""
 
     code = 3
-
-
-def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[list[str], list[str]]:
-    """What will happen, before anything is trained: a screen for everyone, and the details for plan.txt."""
-    info, model = dataset.info, config.model
-    counts, unique = count_parameters(model), dataset.counts("refinement", "train")["tokens"]
-    split = {name: len(indices) for name, indices in info["split"]["chapters"].items()}
-    title = info["book"]["title"] or info["book"]["name"]
-    kind = "autoregressive twin" if model.causal else "masked diffusion model"
-    steps, tokens = (sum(x) for x in zip(*((s.data.num_steps, s.data.tokens) for s in stages), strict=True))
-    screen = [
-        f"Book   {title}: {sum(info['words'].values()):,} words in {sum(split.values())} "
-        f"{info['split']['kind']}, {split['validation']} + {split['test']} of them held out",
-        f"Model  {kind}, {counts['true'] / 1e6:.1f}M parameters, {model.seq_len} tokens of context, "
-        f"vocabulary {info['vocab_size']:,}",
-        f"Plan   {' -> '.join(f'{s.config.name} x {s.config.num_epochs}' for s in stages)} epochs: "
-        f"{steps:,} steps, {tokens:,} tokens",
-    ]
-    expected = seconds(config, stages, dataset)
-    device = jax.devices()[0].device_kind
-    screen.append(f"Time   about {clock(expected)} for the whole plan on this machine ({device}), by a probe")
-    if jax.default_backend() == "cpu" and expected > 2 * 3600:
-        screen.append("       python launch.py --recommend suggests a plan for this machine")
-    flops, critical = sum(s.flops for s in stages), critical_compute(unique)
-    details = [
-        f"network: {model.num_layers} layers x {model.d_model} x {model.num_heads} heads, "
-        f"{config.precision}; {counts['true']:,} parameters "
-        f"(formula 4lh^2 + 3lh*hf + 6lh + Vh: {counts['specification']:,}; "
-        f"{counts['true'] - counts['specification']:+,}: norms without bias)"
-    ]
-    for stage in stages:
-        d = stage.density
-        rates = "next token" if model.causal else "mask rate 0 to 1"
-        if not (model.causal or d.is_bound):
-            rates = f"mask rate {d.lo} to {d.hi}, and {d.full_range:.0%} over 0 to 1"
-        details.append(
-            f"stage {stage.index + 1}, {stage.config.name}: "
-            f"{stage.data.num_steps:,} steps, {stage.data.tokens:,} tokens, {stage.flops:.2e} FLOPs, {rates}"
-        )
-    details.append(
-        f"total {flops:.2e} FLOPs = {flops / critical:.3g} x Ccrit({unique / 1e6:.3f}M tokens) = "
-        f"{critical:.2e} (fitted on 25M-100M tokens: for one book an extrapolation)"
-    )
-    return screen, details
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +104,9 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
         first, state, notes = _first_state(run)
         state, notes = _train_stage(run, stages[first], state, notes)
         for stage in stages[first + 1 :]:
-            if stop:  # during the measurement at the end of a stage, which is saved
-                raise _stopped(run, f"the end of {stages[stage.index - 1].directory}")
             state = _enter(run, stage, state, notes)
+            if stop:  # during a measurement; the end of the stage before is saved
+                raise _stopped(run, f"the end of {stages[stage.index - 1].directory}")
             state, notes = _train_stage(run, stage, state, dict(NO_NOTES))
         progress.stop()
         return _report(run, state, notes["latest"])
@@ -175,7 +129,7 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
         state = checkpoint.restore(path, like)
         run.log.cut_back(stage.index, int(state.step))
         run.progress.say(f"Resumed {stage.directory} at step {int(state.step)} of {stage.data.num_steps}")
-        return stage.index, state, checkpoint.read_meta(path)
+        return stage.index, state, read_json(path / "meta.json", RunError)
     run.log.cut_back(-1, 0)
     stage, source = run.stages[0], Path(run.config.init_from)
     if not run.config.init_from:
@@ -195,10 +149,7 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
 
 
 def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) -> TrainState:
-    """The validated transition into `stage`, logged with the held-out figure before and after.
-
-    `state` and `notes` are those at the end of the stage before.
-    """
+    """The validated, logged transition into `stage` from the `state` and `notes` at the end of the last."""
     before = notes["latest"]
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
@@ -217,11 +168,9 @@ def _train_stage(
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains `stage` from its `state` to its last step; notes are the best and latest held-out figures."""
     config, steps = run.config, stage.data.num_steps
-    special, vocab_size = run.dataset.special_ids, run.dataset.info["vocab_size"]
-    forbidden = forbidden_rows(config.model, vocab_size, special)
-    loss_fn = make_loss(
-        config, build(config.model), forbidden, special["mask"], stage.density, stage.data.per_row
-    )
+    special = run.dataset.special_ids
+    forbidden = forbidden_rows(config.model, run.dataset.info["vocab_size"], special)
+    loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
     decay = config.optimizer.ema_decay
     train_step = make_train_step(loss_fn, run.optimizer(stage), decay, config.micro_batch, stage.steps_before)
     train_step = jax.jit(train_step, donate_argnums=0)
@@ -320,32 +269,16 @@ def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any
 
 
 def _report(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
-    """Held-out figures of the finished run (`latest`: validation at its end).
-
-    Written once: a second call of a finished run returns at once.
-    """
+    """The figures of the finished run (`latest`: validation at its end); measured and written once."""
     path = run.workdir / "report" / "report.json"
     if not path.exists():
         run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
-        checkpoint.write_json(path, _figures(run, state, latest))
-    report = json.loads(path.read_text(encoding="utf-8"))
+        done = sum(s.data.tokens for s in run.stages), sum(s.flops for s in run.stages)
+        found = report(run.config, run.dataset, run.workdir, state.ema, latest, *done)
+        checkpoint.write_json(path, found)
+    written = read_json(path, RunError)
     run.progress.update(run.progress.total, "finished")
     stage = run.stages[-1]
-    _status(run, "finished", stage, stage.data.num_steps, report["validation"])
-    return report
-
-
-def _figures(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
-    test = held_out(run.config, run.dataset, run.workdir, "test")
-    return {
-        "weights": "ema",
-        "validation": latest,
-        "test": test(state.ema),
-        "ngram_5_bits_per_byte": held_out_bits_per_byte(run.dataset, run.workdir),
-        "training_tokens": sum(s.data.tokens for s in run.stages),
-        "training_flops": sum(s.flops for s in run.stages),
-        "parameters": count_parameters(run.config.model),
-        "split_seed": run.dataset.info["split"]["seed"],
-        "seed": run.config.seed,
-    }
+    _status(run, "finished", stage, stage.data.num_steps, written["validation"])
+    return written

@@ -1,5 +1,6 @@
 """The training state, a pure pytree, and the one train step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ class TrainState(NamedTuple):
     key: jax.Array  # uint32 key data of the stage; step and micro-batch are folded in
 
 
+@functools.cache
 def build(config: ModelConfig) -> nnx.GraphDef:
     """The static half of the network, without allocating weights."""
     return nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))[0]
@@ -51,14 +53,14 @@ def forbidden_rows(config: ModelConfig, vocab_size: int, special_ids: dict[str, 
 
 
 def denoiser(
-    graphdef: nnx.GraphDef,
+    config: ModelConfig,
     params: Any,
     forbidden: np.ndarray,
     segments: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> diffusion.DenoiseFn:
     """`denoise_fn(tokens [B, L], index [M]) -> float32 logits [M, V]` of the network, SUBS applied."""
-    model = nnx.merge(graphdef, params)
+    model = nnx.merge(build(config), params)
 
     def denoise_fn(tokens: jax.Array, index: jax.Array) -> jax.Array:
         hidden = model(tokens, segments, key)
@@ -69,12 +71,7 @@ def denoiser(
 
 
 def make_loss(
-    config: Config,
-    graphdef: nnx.GraphDef,
-    forbidden: np.ndarray,
-    mask_id: int,
-    density: diffusion.Density,
-    per_row: int,
+    config: Config, forbidden: np.ndarray, mask_id: int, density: diffusion.Density, per_row: int
 ) -> LossFn:
     """loss(params, batch, key) -> (nats per scored token, share of tokens masked), dropout on."""
     rows, length = config.micro_batch, config.model.seq_len
@@ -84,7 +81,7 @@ def make_loss(
         noise_key, dropout_key = jax.random.split(key)
         segments, scored = batch["segments"], batch["scored"]
         dropout_on = dropout_key if config.model.dropout else None
-        denoise_fn = denoiser(graphdef, cast(params, config.precision), forbidden, segments, dropout_on)
+        denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments, dropout_on)
         smoothing = config.label_smoothing
         if config.model.causal:
             nats = diffusion.autoregressive_nats(denoise_fn, batch["tokens"], scored, smoothing)
@@ -106,7 +103,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure train step: gradients of the micro-batches, one update, one step of the weight average.
 
-    `steps_before` are the optimizer steps of earlier stages, which set where the average's warm-up stands.
+    `steps_before` are the optimizer steps of earlier stages: the average's warm-up goes on.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -118,9 +115,8 @@ def make_train_step(
 
         def accumulate(total: Any, x: tuple) -> tuple[Any, None]:
             i, micro, weight = x
-            (loss, rate), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-                state.params, micro, jax.random.fold_in(key, i)
-            )
+            gradient = jax.value_and_grad(loss_fn, has_aux=True)
+            (loss, rate), grads = gradient(state.params, micro, jax.random.fold_in(key, i))
             return jax.tree.map(lambda t, g: t + weight * g, total, (loss, rate, grads)), None
 
         zero = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params))

@@ -13,6 +13,7 @@ from mdlm_jax import curriculum
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
 from mdlm_jax.diffusion import Density
+from mdlm_jax.evaluation.estimate import critical_compute
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.train_state import init_params
 
@@ -76,9 +77,9 @@ def test_fewer_masks_cost_less_and_the_twin_scores_all(dataset, stages):
 
 
 def test_critical_compute_is_the_papers_formula():
-    assert curriculum.critical_compute(1e6) == pytest.approx(2.12e15)
-    assert curriculum.critical_compute(1e8) == pytest.approx(4.72e19, rel=0.01)
-    assert curriculum.critical_compute(1e5) == pytest.approx(1.42e13, rel=0.01)
+    assert critical_compute(1e6) == pytest.approx(2.12e15)
+    assert critical_compute(1e8) == pytest.approx(4.72e19, rel=0.01)
+    assert critical_compute(1e5) == pytest.approx(1.42e13, rel=0.01)
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,18 @@ import pytest
 
 import launch
 from configs import three_stage
-from mdlm_jax import estimate
 from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.curriculum import begin, plan
 from mdlm_jax.data import held_out_windows, open_dataset
-from mdlm_jax.estimate import device_memory, measured_flops, memory, seconds
+from mdlm_jax.evaluation import estimate
+from mdlm_jax.evaluation.estimate import device_memory, measured_flops, memory, seconds
 from mdlm_jax.evaluation.likelihood import make_bound
 from mdlm_jax.laws import Law
 from mdlm_jax.model import flops_per_token
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.run_directory import complete
 from mdlm_jax.sampler import Plan, sample
-from mdlm_jax.train_state import build, denoiser, init_params, make_loss, make_train_step
+from mdlm_jax.train_state import denoiser, init_params, make_loss, make_train_step
 
 replace = dataclasses.replace
 QUICK = {"xla_backend_optimization_level": 0}  # the buffers are the same
@@ -67,7 +67,7 @@ def test_memory_of_a_train_step_is_what_xla_says(name, changes, dataset):
     stage = plan(config, dataset)[-1]
     optimizer = make_optimizer(config.optimizer, stage.data.num_steps)
     forbidden = np.zeros(config.model.vocab_rows, bool)
-    loss_fn = make_loss(config, build(config.model), forbidden, 1, stage.density, stage.data.per_row)
+    loss_fn = make_loss(config, forbidden, 1, stage.density, stage.data.per_row)
     train_step = make_train_step(loss_fn, optimizer, 0.9, config.micro_batch, 0)
 
     params = jax.eval_shape(lambda: init_params(config.model, 0))
@@ -83,13 +83,13 @@ def test_memory_of_a_train_step_is_what_xla_says(name, changes, dataset):
 
 def test_memory_of_evaluation_and_sampling_is_bounded(dataset):
     config = preset("tiny", dataset)
-    needed, model, graphdef = memory(config), config.model, build(config.model)
+    needed, model = memory(config), config.model
     params, forbidden = jax.eval_shape(lambda: init_params(model, 0)), np.zeros(model.vocab_rows, bool)
     weights, key = (needed.state - 12) // 4, jax.eval_shape(lambda: jax.random.key(0))
 
     group, length = 64 // config.evaluation.strata, model.seq_len
     windows = dict.fromkeys(("tokens", "segments"), np.zeros((group, length), np.int32))
-    bound = make_bound(config, graphdef, forbidden, 1, windows)
+    bound = make_bound(config, forbidden, 1, windows)
     batches = inspect.getclosurevars(bound).nonlocals["batches"]
     program = inspect.getclosurevars(batches).nonlocals["nats_of"]
     tokens, scored = struct((group, length), jnp.int32), struct((group, length), bool)
@@ -97,7 +97,7 @@ def test_memory_of_evaluation_and_sampling_is_bounded(dataset):
     assert 0.8 <= needed.evaluation / (held(compiled) - weights) <= 2
 
     def denoise(context, tokens, index):
-        return denoiser(graphdef, context[0], forbidden, context[1])(tokens, index)
+        return denoiser(model, context[0], forbidden, context[1])(tokens, index)
 
     row = struct((1, length), jnp.int32)
     compiled = sample.lower(

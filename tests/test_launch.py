@@ -1,5 +1,6 @@
 """launch.py: every mistake is one line and exit code 2, and nothing half-written is left."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -14,9 +15,9 @@ import pytest
 from conftest import REPO, built_in_chapters
 
 import launch as program
-from configs import three_stage
+from configs import fields, three_stage
 from mdlm_jax import checkpoint, metrics, runs
-from mdlm_jax.configuration import fields, flat, resolve, to_dict
+from mdlm_jax.configuration import flat, resolve
 from mdlm_jax.data import DataError
 from mdlm_jax.run_directory import load, read_config
 from mdlm_jax.train_state import init_params
@@ -44,7 +45,7 @@ def test_help_lists_every_flag_and_field_within_a_second(child_env):
         "--recommend",
     ):
         assert re.search(rf"(?m)^  {flag} ", done.stdout), flag
-    smoke = flat(to_dict(resolve(three_stage.get_config("smoke"))))
+    smoke = flat(dataclasses.asdict(resolve(three_stage.get_config("smoke"))))
     for name, (_, doc) in fields().items():
         [line] = [x for x in done.stdout.splitlines() if x.startswith(f"  --config.{name}=")]
         assert doc in line and (name not in smoke or f"={smoke[name]} " in line)

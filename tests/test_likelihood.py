@@ -11,13 +11,13 @@ import pytest
 from toys import NETWORK, config, quick_jit, random_params, within
 
 from mdlm_jax.evaluation.likelihood import figures, make_bound, make_evaluate, make_exact
-from mdlm_jax.train_state import build, denoiser, forbidden_rows
+from mdlm_jax.train_state import denoiser, forbidden_rows
 
 RNG = np.random.default_rng(0)
 EOS, MASK, PAD = 4, 5, 6
 MODEL = dataclasses.replace(NETWORK, num_layers=1, seq_len=8, vocab_rows=8)
 FORBIDDEN = forbidden_rows(MODEL, 7, {"mask": MASK, "pad": PAD})
-GRAPHDEF, PARAMS = build(MODEL), random_params(MODEL)
+PARAMS = random_params(MODEL)
 # Sharp enough that the order of unmasking and the mask matter.
 PARAMS["embed"]["embedding"] = PARAMS["embed"]["embedding"][...] * 2
 LENGTHS = (4, 2, 3)  # scored tokens of each window
@@ -36,11 +36,9 @@ def windows_of(lengths: tuple[int, ...]) -> dict[str, np.ndarray]:
 WINDOWS = windows_of(LENGTHS)
 
 
-def log_probabilities(
-    tokens: np.ndarray, segments: np.ndarray, params=PARAMS, graphdef=GRAPHDEF
-) -> np.ndarray:
+def log_probabilities(tokens: np.ndarray, segments: np.ndarray, params=PARAMS, model=MODEL) -> np.ndarray:
     """log p of every position of [B, 8] canvases, float64 [B, 8, V]."""
-    denoise = denoiser(graphdef, params, FORBIDDEN, jnp.asarray(segments))
+    denoise = denoiser(model, params, FORBIDDEN, jnp.asarray(segments))
     logits = np.float64(quick_jit(denoise)(tokens, np.arange(tokens.size))).reshape(*tokens.shape, -1)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
@@ -67,7 +65,7 @@ def enumerate_window(i: int) -> tuple[float, float]:
 @pytest.fixture(scope="module")
 def estimate() -> tuple[np.ndarray, np.ndarray]:
     plan = config(MODEL, strata=16, replicates=REPLICATES)
-    return make_bound(plan, GRAPHDEF, FORBIDDEN, MASK, WINDOWS)(PARAMS)
+    return make_bound(plan, FORBIDDEN, MASK, WINDOWS)(PARAMS)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +94,7 @@ def test_the_standard_error_is_calibrated(estimate, truth):
 
 def test_evaluate_reports_the_bound_in_every_unit(estimate):
     plan = config(MODEL, strata=16, replicates=REPLICATES)
-    result = make_evaluate(plan, GRAPHDEF, FORBIDDEN, MASK, WINDOWS, num_bytes=30, words=5)(PARAMS)
+    result = make_evaluate(plan, FORBIDDEN, MASK, WINDOWS, num_bytes=30, words=5)(PARAMS)
     nats, curve = estimate
     total = nats.mean(0).sum()
     error = np.sqrt((nats.var(0, ddof=1) / REPLICATES).sum())
@@ -111,13 +109,13 @@ def test_evaluate_reports_the_bound_in_every_unit(estimate):
 def test_a_uniform_model_costs_the_logarithm_of_the_vocabulary(causal: bool):
     """In every window, replicate and stratum: five rows are allowed. 70 windows need several batches."""
     model = dataclasses.replace(MODEL, causal=causal)
-    graphdef, windows = build(model), windows_of((4, 2, 7, 1, 3) * 14)
+    windows = windows_of((4, 2, 7, 1, 3) * 14)
     params = jax.tree.map(jnp.zeros_like, PARAMS)
     plan, counts = config(model), windows["scored"].sum(1)
     if causal:
-        nats = make_exact(plan, graphdef, FORBIDDEN, windows)(params)
+        nats = make_exact(plan, FORBIDDEN, windows)(params)
     else:
-        nats, curve = make_bound(plan, graphdef, FORBIDDEN, MASK, windows)(params)
+        nats, curve = make_bound(plan, FORBIDDEN, MASK, windows)(params)
         np.testing.assert_allclose(curve, math.log(5), rtol=1e-5)
         assert nats.shape == (2, 70)
     np.testing.assert_allclose(nats, np.broadcast_to(counts * math.log(5), nats.shape), rtol=1e-5)
@@ -125,15 +123,14 @@ def test_a_uniform_model_costs_the_logarithm_of_the_vocabulary(causal: bool):
 
 def test_the_twins_figure_is_the_sum_over_tokens():
     model = dataclasses.replace(MODEL, causal=True)
-    graphdef = build(model)
-    log_p = log_probabilities(WINDOWS["tokens"], WINDOWS["segments"], graphdef=graphdef)
+    log_p = log_probabilities(WINDOWS["tokens"], WINDOWS["segments"], model=model)
     golden = np.zeros(3)
     for row, place in np.argwhere(WINDOWS["scored"]):
         golden[row] -= log_p[row, place - 1, WINDOWS["tokens"][row, place]]
     plan = config(model)
-    exact = make_exact(plan, graphdef, FORBIDDEN, WINDOWS)
+    exact = make_exact(plan, FORBIDDEN, WINDOWS)
     np.testing.assert_allclose(exact(PARAMS), golden, rtol=1e-5)
-    result = make_evaluate(plan, graphdef, FORBIDDEN, MASK, WINDOWS, 30, 5)(PARAMS)
+    result = make_evaluate(plan, FORBIDDEN, MASK, WINDOWS, 30, 5)(PARAMS)
     assert result["kind"] == "exact" and result["bits_per_byte_se"] == 0
     np.testing.assert_allclose(result["bits_per_byte"], golden.sum() / math.log(2) / 30, rtol=1e-5)
 

@@ -16,7 +16,7 @@ import data_prep
 from mdlm_jax import data, run_directory
 from mdlm_jax.evaluation import likelihood, losses
 from mdlm_jax.tokenizer import load_tokenizer
-from mdlm_jax.train_state import build, forbidden_rows
+from mdlm_jax.train_state import forbidden_rows
 
 
 def command(monkeypatch, capsys, *options) -> tuple[int, str]:
@@ -37,9 +37,7 @@ def toy_run(dataset, causal=False) -> run_directory.Trained:
     rows = dataset.info["vocab_rows"]
     model = dataclasses.replace(NETWORK, num_layers=1, seq_len=64, vocab_rows=rows, causal=causal)
     forbidden = forbidden_rows(model, dataset.info["vocab_size"], dataset.special_ids)
-    return run_directory.Trained(
-        config(model), dataset, build(model), random_params(model), forbidden, "", ""
-    )
+    return run_directory.Trained(config(model), dataset, random_params(model), forbidden, "", "")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +56,7 @@ def test_tokens_add_up_to_the_bound(run, dataset, nats):
     assert len(nats) == sum(len(r.ids) for r in records) and nats.min() >= 0
     windows = data.held_out_windows(dataset, "train", run.config.model.seq_len)
     mask = dataset.special_ids["mask"]
-    bound = likelihood.make_bound(run.config, run.graphdef, run.forbidden, mask, windows)
+    bound = likelihood.make_bound(run.config, run.forbidden, mask, windows)
     assert nats.sum() == pytest.approx(bound(run.params)[0].mean(0).sum(), rel=1e-4)
     np.testing.assert_allclose(
         np.add.reduceat(nats, np.cumsum([0, *windows["scored"].sum(1)[:-1]])),

@@ -179,7 +179,8 @@ def test_a_crowded_step_writes_all_that_are_due():
     step = quick_jit(
         functools.partial(
             sampler.sample_step,
-            functools.partial(even, None),
+            even,
+            None,
             law=Law(),
             plan=plan,
             num_steps=steps,

@@ -107,7 +107,7 @@ def test_the_average_by_formula(steps_before: int):
 
 def network_step(plan, **changes):
     """The step of a toy network, and its first state."""
-    loss = make_loss(plan, build(plan.model), FORBIDDEN, MASK, diffusion.Density(), per_row=1)
+    loss = make_loss(plan, FORBIDDEN, MASK, diffusion.Density(), per_row=1)
     optimizer = make_optimizer(plan.optimizer, 100)
     step = make_train_step(loss, optimizer, 0.9, plan.micro_batch, 0)
     return step, start(random_params(plan.model), optimizer)
@@ -141,11 +141,10 @@ def test_causal_loss_is_the_exact_mean():
     """The twin's loss has no masks: it is the mean of the next-token nats under every key."""
     plan = config(replace(NETWORK, causal=True, num_layers=1))
     data, params = batch(4), random_params(plan.model)
-    graphdef = build(plan.model)
-    loss_fn = make_loss(plan, graphdef, FORBIDDEN, MASK, diffusion.Density(), per_row=1)
+    loss_fn = make_loss(plan, FORBIDDEN, MASK, diffusion.Density(), per_row=1)
 
     def both(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = denoiser(graphdef, params, FORBIDDEN, data["segments"])(data["tokens"], jnp.arange(48))
+        logits = denoiser(plan.model, params, FORBIDDEN, data["segments"])(data["tokens"], jnp.arange(48))
         return loss_fn(params, jax.tree.map(jnp.asarray, data), key)[0], logits
 
     (loss, again), logits = quick_jit(jax.vmap(both))(jax.random.split(jax.random.key(0), 2))
@@ -180,9 +179,9 @@ def test_the_bf16_copy_computes_in_bfloat16_and_gives_float32_logits():
 
 
 def test_the_denoiser_scores_the_positions_it_is_asked_for():
-    params, graphdef = random_params(NETWORK), build(NETWORK)
+    params = random_params(NETWORK)
     data, index = batch(2), np.array([20, 3, 3])
-    denoise = denoiser(graphdef, params, FORBIDDEN, data["segments"])
+    denoise = denoiser(NETWORK, params, FORBIDDEN, data["segments"])
     some, every = quick_jit(lambda t: (denoise(t, index), denoise(t, jnp.arange(24))))(data["tokens"])
     assert some.shape == (3, 16) and some.dtype == jnp.float32
     np.testing.assert_allclose(some, every[index], rtol=1e-5)
@@ -213,7 +212,7 @@ def test_the_loss_falls_below_the_unigram_entropy():
     state, _ = quick_jit(lambda s: jax.lax.scan(step, s, data))(state)
 
     def bound(params: object, key: jax.Array) -> jax.Array:
-        denoise = denoiser(build(model), params, FORBIDDEN, test["segments"])
+        denoise = denoiser(model, params, FORBIDDEN, test["segments"])
         tokens, scored = (jnp.asarray(test[n]) for n in ("tokens", "scored"))
         return diffusion.nelbo(
             denoise, key, tokens, test["segments"], scored,

@@ -12,13 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from mdlm_jax import diffusion
 from mdlm_jax.configuration import Config
 from mdlm_jax.data import Dataset, held_out_windows, read_records
 from mdlm_jax.tokenizer import load_tokenizer
-from mdlm_jax.train_state import build, cast, denoiser, forbidden_rows
+from mdlm_jax.train_state import cast, denoiser, forbidden_rows
 
 Evaluate = Callable[[Any], dict[str, Any]]
 
@@ -41,7 +40,6 @@ def _padded(windows: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarr
 
 def make_batches(
     config: Config,
-    graphdef: nnx.GraphDef,
     forbidden: np.ndarray,
     mask_id: int,
     windows: dict[str, np.ndarray],
@@ -66,7 +64,7 @@ def make_batches(
         params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array, key: jax.Array
     ) -> jax.Array:
         tokens, segments, scored = (jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored))
-        denoise_fn = denoiser(graphdef, cast(params, config.precision), forbidden, segments)
+        denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments)
         nats = diffusion.nelbo(
             denoise_fn,
             key,
@@ -95,7 +93,6 @@ def make_batches(
 
 def make_bound(
     config: Config,
-    graphdef: nnx.GraphDef,
     forbidden: np.ndarray,
     mask_id: int,
     windows: dict[str, np.ndarray],
@@ -106,7 +103,7 @@ def make_bound(
         config.evaluation.replicates,
         config.evaluation.strata,
     )
-    batches = make_batches(config, graphdef, forbidden, mask_id, windows, lambda nats: nats.sum(axis=-1))
+    batches = make_batches(config, forbidden, mask_id, windows, lambda nats: nats.sum(axis=-1))
 
     def bound(params: Any) -> tuple[np.ndarray, np.ndarray]:
         calls = list(batches(params))
@@ -120,7 +117,6 @@ def make_bound(
 
 def make_exact(
     config: Config,
-    graphdef: nnx.GraphDef,
     forbidden: np.ndarray,
     windows: dict[str, np.ndarray],
     keep: Callable[[jax.Array], jax.Array] = lambda nats: nats.sum(axis=-1),
@@ -132,7 +128,7 @@ def make_exact(
 
     @jax.jit
     def nats_of(params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array) -> jax.Array:
-        denoise_fn = denoiser(graphdef, cast(params, config.precision), forbidden, segments)
+        denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments)
         return keep(diffusion.autoregressive_nats(denoise_fn, tokens, scored))
 
     def exact(params: Any) -> np.ndarray:
@@ -151,7 +147,6 @@ def make_exact(
 
 def make_evaluate(
     config: Config,
-    graphdef: nnx.GraphDef,
     forbidden: np.ndarray,
     mask_id: int,
     windows: dict[str, np.ndarray],
@@ -166,11 +161,11 @@ def make_evaluate(
     """
     tokens = int(windows["scored"].sum())
     if config.model.causal:
-        exact = make_exact(config, graphdef, forbidden, windows)
+        exact = make_exact(config, forbidden, windows)
         return lambda params: (
             {"kind": "exact"} | figures(float(exact(params).sum()), 0.0, tokens, num_bytes, words)
         )
-    bound = make_bound(config, graphdef, forbidden, mask_id, windows)
+    bound = make_bound(config, forbidden, mask_id, windows)
 
     def evaluate(params: Any) -> dict[str, Any]:
         nats, curve = bound(params)
@@ -188,7 +183,6 @@ def held_out(config: Config, dataset: Dataset, workdir: Path, split: str) -> Eva
     words = sum(len(tokenizer.decode(r.ids.tolist(), skip_special_tokens=False).split()) for r in records)
     return make_evaluate(
         config,
-        build(config.model),
         forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
         dataset.special_ids["mask"],
         held_out_windows(dataset, split, config.model.seq_len),

@@ -35,11 +35,9 @@ def token_nats(run: Trained, dataset: Dataset) -> np.ndarray:
     config, mask_id = run.config, dataset.special_ids["mask"]
     windows = held_out_windows(dataset, "train", config.model.seq_len)
     if config.model.causal:
-        exact = make_exact(config, run.graphdef, run.forbidden, windows, lambda nats: nats)
+        exact = make_exact(config, run.forbidden, windows, lambda nats: nats)
         return exact(run.params)[windows["scored"]]
-    batches = make_batches(
-        config, run.graphdef, run.forbidden, mask_id, windows, lambda nats: nats.mean(axis=1)
-    )
+    batches = make_batches(config, run.forbidden, mask_id, windows, lambda nats: nats.mean(axis=1))
     number, replicates = len(windows["tokens"]), config.evaluation.replicates
     found: list[np.ndarray] = []
     progress = PlanProgress(number * replicates)

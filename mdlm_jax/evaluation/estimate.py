@@ -1,4 +1,4 @@
-"""What a plan costs in memory and time on the device that jax finds, before it is trained.
+"""What a plan is, and costs in memory and time on the device that jax finds, before it is trained.
 
 Memory comes from tracing the loss, so it follows the network, the remat policy and the precision by itself;
 time from a short probe and the constants below. Of the plan itself nothing is allocated or compiled.
@@ -21,9 +21,10 @@ from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage
 from mdlm_jax.data import Dataset, held_out_windows
 from mdlm_jax.diffusion import Density, capacity
-from mdlm_jax.model import flops_per_token
+from mdlm_jax.model import count_parameters, flops_per_token
 from mdlm_jax.optimizer import make_optimizer
-from mdlm_jax.train_state import build, init_params, make_loss
+from mdlm_jax.progress import clock
+from mdlm_jax.train_state import init_params, make_loss
 
 # The share of the probe's rate that a run sustains, and seconds to compile a program. CPU: measured on two
 # AVX-512 cores (0.33 tiny, 0.41 small, 0.55 base, 0.45 evaluation). Accelerator: assumed, not measured.
@@ -31,6 +32,59 @@ CPU_PACE, ACCELERATOR_PACE = (0.4, 6.0), (0.25, 30.0)
 STEP_SECONDS = 0.015  # of a step beside its FLOPs; measured at `smoke`, whose FLOPs hardly count
 RECOMPUTED = {"none": 1.0, "dots": 1.1, "full": 4 / 3}  # FLOPs done over FLOPs counted; full: forward twice
 PROCESS = 1_500_000_000  # bytes beside the arrays (Python, libraries, XLA), on a CPU; measured at `tiny`
+
+
+def critical_compute(tokens: float) -> float:
+    """Ccrit in FLOPs for a corpus of `tokens` unique tokens, 2.12e15 * (tokens / 1e6) ** 2.174.
+
+    Fitted on 25M to 100M tokens (Prabhudesai et al. 2025, "Diffusion beats autoregressive in data-constrained
+    settings"): for a single book it is an extrapolation, and must be printed as one.
+    """
+    return 2.12e15 * (tokens / 1e6) ** 2.174
+
+
+def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[list[str], list[str]]:
+    """What will happen, before anything is trained: a screen for everyone, and the details for plan.txt."""
+    info, model = dataset.info, config.model
+    counts, unique = count_parameters(model), dataset.counts("refinement", "train")["tokens"]
+    split = {name: len(indices) for name, indices in info["split"]["chapters"].items()}
+    title = info["book"]["title"] or info["book"]["name"]
+    kind = "autoregressive twin" if model.causal else "masked diffusion model"
+    steps, tokens = (sum(x) for x in zip(*((s.data.num_steps, s.data.tokens) for s in stages), strict=True))
+    screen = [
+        f"Book   {title}: {sum(info['words'].values()):,} words in {sum(split.values())} "
+        f"{info['split']['kind']}, {split['validation']} + {split['test']} of them held out",
+        f"Model  {kind}, {counts['true'] / 1e6:.1f}M parameters, {model.seq_len} tokens of context, "
+        f"vocabulary {info['vocab_size']:,}",
+        f"Plan   {' -> '.join(f'{s.config.name} x {s.config.num_epochs}' for s in stages)} epochs: "
+        f"{steps:,} steps, {tokens:,} tokens",
+    ]
+    expected = seconds(config, stages, dataset)
+    device = jax.devices()[0].device_kind
+    screen.append(f"Time   about {clock(expected)} for the whole plan on this machine ({device}), by a probe")
+    if jax.default_backend() == "cpu" and expected > 2 * 3600:
+        screen.append("       python launch.py --recommend suggests a plan for this machine")
+    flops, critical = sum(s.flops for s in stages), critical_compute(unique)
+    details = [
+        f"network: {model.num_layers} layers x {model.d_model} x {model.num_heads} heads, "
+        f"{config.precision}; {counts['true']:,} parameters "
+        f"(formula 4lh^2 + 3lh*hf + 6lh + Vh: {counts['specification']:,}; "
+        f"{counts['true'] - counts['specification']:+,}: norms without bias)"
+    ]
+    for stage in stages:
+        d = stage.density
+        rates = "next token" if model.causal else "mask rate 0 to 1"
+        if not (model.causal or d.is_bound):
+            rates = f"mask rate {d.lo} to {d.hi}, and {d.full_range:.0%} over 0 to 1"
+        details.append(
+            f"stage {stage.index + 1}, {stage.config.name}: "
+            f"{stage.data.num_steps:,} steps, {stage.data.tokens:,} tokens, {stage.flops:.2e} FLOPs, {rates}"
+        )
+    details.append(
+        f"total {flops:.2e} FLOPs = {flops / critical:.3g} x Ccrit({unique / 1e6:.3f}M tokens) = "
+        f"{critical:.2e} (fitted on 25M-100M tokens: for one book an extrapolation)"
+    )
+    return screen, details
 
 
 @dataclass(frozen=True)
@@ -52,7 +106,7 @@ def _kept(config: Config, density: Density, per_row: int, **changes: Any) -> int
     """Bytes kept for the backward pass of a micro-batch: the outputs of `jax.vjp` that are not its inputs."""
     model = replace(config.model, **changes)
     config, allowed = replace(config, model=model), np.zeros(model.vocab_rows, bool)
-    loss_fn = make_loss(config, build(model), allowed, 0, density, per_row)
+    loss_fn = make_loss(config, allowed, 0, density, per_row)
     tokens = jax.ShapeDtypeStruct((config.micro_batch, model.seq_len), jnp.int32)
     batch = {"tokens": tokens, "segments": tokens, "scored": jax.ShapeDtypeStruct(tokens.shape, bool)}
     vjp = jax.make_jaxpr(lambda p, b: jax.vjp(lambda q: loss_fn(q, b, jax.random.key(0)), p, has_aux=True)[1])

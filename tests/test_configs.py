@@ -1,5 +1,6 @@
 """Values from files and the command line: any field by its name, numbers as people write them."""
 
+import dataclasses
 import typing
 
 import pytest
@@ -7,9 +8,8 @@ from conftest import REPO
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from configs import three_stage
-from mdlm_jax.config_file import load, load_overrides, merge
-from mdlm_jax.configuration import ConfigError, fields, flat, resolve, to_dict
+from configs import fields, load, load_overrides, merge, three_stage
+from mdlm_jax.configuration import ConfigError, flat, resolve
 
 BASE = flat(three_stage.get_config())
 KINDS = fields()
@@ -18,7 +18,7 @@ KINDS = fields()
 def read(kind: type, text: typing.Any) -> typing.Any:
     """What a field of this type makes of a value: one without limits, so far as there are any."""
     name = {int: "seed", float: "optimizer.norm_rate", bool: "model.qk_norm", str: "init_from"}[kind]
-    return flat(to_dict(resolve(merge(BASE, {name: text}))))[name]
+    return flat(dataclasses.asdict(resolve(merge(BASE, {name: text}))))[name]
 
 
 def test_every_field_of_the_config_has_a_name_and_every_name_a_field():

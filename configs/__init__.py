@@ -1,14 +1,16 @@
-"""A config file, an overrides file and the command line, in this order, to one set of values. No jax.
+"""The plans, and how they are read: config file, overrides file, command line, in this order. No jax.
 
 Values are flat, {"model.num_layers": 12, "stages[0].num_epochs": 75}: a field is spelt the same everywhere.
 """
 
+import dataclasses
 import runpy
 import traceback
+import typing
 from pathlib import Path
 from typing import Any
 
-from mdlm_jax.configuration import ConfigError, UserError, flat, nearest
+from mdlm_jax.configuration import FILLED_IN, Config, ConfigError, StageConfig, UserError, flat, nearest
 
 SIZES = ("base", "small", "tiny", "smoke")  # of configs/three_stage.py
 
@@ -42,11 +44,28 @@ def merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return kept | changes
 
 
+def fields(kind: Any = Config, prefix: str = "") -> dict[str, tuple[Any, str]]:
+    """{dotted name: (type, meaning)} of every field a person can set; `stages[0].` stands for each stage."""
+    hints = typing.get_type_hints(kind)
+    found: dict[str, tuple[Any, str]] = {}
+    for f in dataclasses.fields(kind):
+        hint, name = hints[f.name], prefix + f.name
+        if f.metadata["doc"] == FILLED_IN:
+            continue
+        if f.name == "stages":
+            found |= fields(StageConfig, "stages[0].")
+        elif dataclasses.is_dataclass(hint):
+            found |= fields(hint, name + ".")
+        else:
+            found[name] = hint, f.metadata["doc"]
+    return found
+
+
 def _run(path: Path, flag: str, name: str, preset: str = "") -> Any:
     """What the Python file at `path` calls `name`."""
     if path.suffix != ".py" or not path.is_file():
         folders = (path.parent, Path("configs"))
-        names = [f"{p}{preset}" for folder in folders for p in sorted(folder.glob("*.py"))]
+        names = [f"{p}{preset}" for folder in folders for p in sorted(folder.glob("[!_]*.py"))]
         hint = nearest(f"{path}{preset}", names) or nearest(f"configs/{path.stem}.py{preset}", names)
         if str(path) in SIZES:
             hint = f"; did you mean configs/three_stage.py:{path}?"

@@ -1,0 +1,27 @@
+"""The figures of a finished run: what report.json holds."""
+
+from pathlib import Path
+from typing import Any
+
+from mdlm_jax.configuration import Config
+from mdlm_jax.data import Dataset
+from mdlm_jax.evaluation.likelihood import held_out
+from mdlm_jax.evaluation.ngram import held_out_bits_per_byte
+from mdlm_jax.model import count_parameters
+
+
+def report(
+    config: Config, dataset: Dataset, workdir: Path, ema: Any, latest: dict, tokens: int, flops: float
+) -> dict[str, Any]:
+    """The figures of the average weights `ema` (`latest`: validation), trained on `tokens` at `flops`."""
+    return {
+        "weights": "ema",
+        "validation": latest,
+        "test": held_out(config, dataset, workdir, "test")(ema),
+        "ngram_5_bits_per_byte": held_out_bits_per_byte(dataset, workdir),
+        "training_tokens": tokens,
+        "training_flops": flops,
+        "parameters": count_parameters(config.model),
+        "split_seed": dataset.info["split"]["seed"],
+        "seed": config.seed,
+    }
