@@ -1,13 +1,15 @@
 """Writing by unmasking: positions first, then tokens at those positions only.
 
 Every sampler is one pure `sample_step`; `sample` loops it inside one jit, `sample_stream` yields a frame per
-step from the same function. No network here: `denoise_fn(tokens [B, L], index [M]) -> logits [M, V]`,
-forbidden rows at -inf. How tokens are drawn is in `laws`.
+step from the same function. No network here: `denoise(context, memory, tokens [B, L], index [M])` returns
+logits [M, V], forbidden rows at -inf, and the memory of the next call (a key/value cache, or anything else).
+How tokens are drawn is in `laws`.
 
 ancestral: the reverse process of alpha_t = 1 - t. A position's unmasking time is uniform, so positions are
 drawn before any token: with `steps` = 0 one at a time in a random order (first-hitting, Zheng et al. 2024:
 exact), else all whose time falls into the same of `steps` intervals together (the law of that many uniform
 steps). A step goes to each row's next event, so a row has at most one call a token, and rows share calls.
+left_to_right: one at a time in reading order, which is all that an autoregressive model can do.
 
 The others write the masked positions of highest certainty, as many a step as the schedule says, and all whose
 certainty is above a threshold (Wu et al. 2025), at least one. confidence, margin and entropy differ in what
@@ -20,16 +22,19 @@ drawn); what was given never does.
 
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdlm_jax.diffusion import DenoiseFn
 from mdlm_jax.frames import SampleFrame
-from mdlm_jax.laws import Law, certainty, draw, penalise, repeats, truncate, written_by
+from mdlm_jax.laws import Law, certainty, draw, penalise, repeats, written_by
+
+IN_ORDER = ("ancestral", "left_to_right")  # positions come before logits; the other samplers rank them
+BURST = 16  # steps of a stream that one dispatch may hold
 
 
 class Plan(NamedTuple):
@@ -40,10 +45,12 @@ class Plan(NamedTuple):
     schedule: str = "linear"
     remask: float = 0.0
     no_repeat: int = 0  # length of the n-grams that may not occur twice; 0 is off
+    seats: int = 0  # at most so many positions of a row are masked at the start; 0: any number
+    shown: int = 0  # likeliest tokens that are kept of a position when it is written, for views
 
 
 class SampleState(NamedTuple):
-    """The canvas between steps; B rows, L positions."""
+    """The canvas between steps; B rows, L positions, K likeliest tokens."""
 
     tokens: jax.Array  # int32 [B, L]
     masked: jax.Array  # bool [B, L]
@@ -51,18 +58,26 @@ class SampleState(NamedTuple):
     changed: jax.Array  # bool [B, L], written or masked again in the last step
     confidence: jax.Array  # float32 [B, L], probability with which a token was written; 0 masked, 1 given
     log_prob: jax.Array  # float32 [B], nats of everything written that stands
-    when: jax.Array  # int32 [B, L], the interval that unmasks a position (ancestral)
+    likeliest: jax.Array  # int32 [B, L, K], and how likely the network thought them
+    chances: jax.Array  # float32 [B, L, K]
+    when: jax.Array  # int32 [B, L], the interval that unmasks a position (ancestral, left_to_right)
     key: jax.Array
+    memory: Any
 
 
-def begin(key: jax.Array, tokens: jax.Array, masked: jax.Array, steps: int, mask_id: int) -> SampleState:
-    """The first state; tokens int [B, L] (kept where not masked), `steps` = 0 draws a random order."""
+def begin(
+    key: jax.Array, tokens: jax.Array, masked: jax.Array, plan: Plan, mask_id: int, memory: Any = ()
+) -> SampleState:
+    """The first state; tokens int [B, L] (kept where not masked)."""
     times_key, key = jax.random.split(key)
     times = jax.random.uniform(times_key, tokens.shape)
-    if steps:
-        when = jnp.floor(times * steps).astype(jnp.int32)
+    if plan.sampler == "left_to_right":
+        when = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
+    elif plan.steps:
+        when = jnp.floor(times * plan.steps).astype(jnp.int32)
     else:
         when = jnp.argsort(jnp.argsort(jnp.where(masked, times, 2.0), axis=1), axis=1).astype(jnp.int32)
+    shown = (*tokens.shape, plan.shown)
     return SampleState(
         jnp.where(masked, mask_id, tokens).astype(jnp.int32),
         masked,
@@ -70,20 +85,25 @@ def begin(key: jax.Array, tokens: jax.Array, masked: jax.Array, steps: int, mask
         jnp.zeros_like(masked),
         jnp.where(masked, 0.0, 1.0),
         jnp.zeros(tokens.shape[0]),
+        jnp.zeros(shown, jnp.int32),
+        jnp.zeros(shown),
         when,
         key,
+        memory,
     )
 
 
-def group_size(length: int, plan: Plan) -> int:
+def group_size(seats: int, plan: Plan) -> int:
     """Static number of positions that a step usually writes; a step that has more is dearer, not wrong."""
-    writes = length + math.floor(length * plan.remask)
-    if not plan.steps or (plan.steps >= writes and plan.sampler != "ancestral"):
+    writes = seats + math.floor(seats * plan.remask)
+    if plan.sampler == "left_to_right" or not plan.steps:
+        return 1
+    if plan.sampler != "ancestral" and plan.steps >= writes:
         return 1
     mean = writes / plan.steps
     if plan.sampler == "ancestral":
-        return min(length, math.ceil(mean + 4 * math.sqrt(mean) + 2))
-    return min(length, math.ceil(mean if plan.schedule == "linear" else mean * math.pi / 2))
+        return min(seats, math.ceil(mean + 4 * math.sqrt(mean) + 2))
+    return min(seats, math.ceil(mean if plan.schedule == "linear" else mean * math.pi / 2))
 
 
 def remask(state: SampleState, number: jax.Array, mask_id: int) -> SampleState:
@@ -102,26 +122,27 @@ def remask(state: SampleState, number: jax.Array, mask_id: int) -> SampleState:
 
 
 def sample_step(
-    denoise_fn: DenoiseFn,
-    state: SampleState,
-    i: jax.Array,
-    law: Law,
-    *,
-    plan: Plan,
-    num_steps: jax.Array,
-    mask_id: int,
-) -> SampleState:
+    denoise: Callable, context: object, state: SampleState, i: jax.Array, law: Law,
+    *, plan: Plan, num_steps: jax.Array, mask_id: int,
+) -> SampleState:  # fmt: skip
     """Step i of num_steps: `remask`s what is due, then writes all that is due, whatever its number."""
     rows, length = state.tokens.shape
     row = jnp.arange(rows)[:, None]
-    state, group = state._replace(changed=jnp.zeros_like(state.masked)), group_size(length, plan)
-    if plan.sampler == "ancestral":
+    seats = jnp.broadcast_to(jnp.arange(length), (rows, length))
+    if plan.seats and plan.seats < length:
+        _, seats = jax.lax.top_k(state.free.astype(jnp.int32), plan.seats)  # ties: the lowest position first
+    size = seats.shape[1]
+    state, group = state._replace(changed=jnp.zeros_like(state.masked)), group_size(size, plan)
+
+    def ask(places: jax.Array) -> tuple[jax.Array, Any]:
+        return denoise(context, state.memory, state.tokens, (row * length + places).reshape(-1))
+
+    if plan.sampler in IN_ORDER:
         event = jnp.min(jnp.where(state.masked, state.when, jnp.iinfo(jnp.int32).max), axis=1)
-        score = (state.masked & (state.when == event[:, None])).astype(jnp.int32)
+        score = (state.masked & (state.when == event[:, None])).astype(jnp.int32)[row, seats]
         count = score.sum(1)
         # The earliest next interval of all rows rises with every step, so that no key comes twice.
         key = jax.random.fold_in(state.key, event.min())
-        logits_at: Callable[[jax.Array], jax.Array] = functools.partial(denoise_fn, state.tokens)
     else:
         key, initial = jax.random.fold_in(state.key, i), state.free.sum(1)
         budget = jnp.floor(initial * plan.remask).astype(jnp.int32)
@@ -129,48 +150,60 @@ def sample_step(
         if plan.remask:
             earlier = budget * jnp.maximum(i - 1, 0) // jnp.maximum(num_steps - 1, 1)
             state = remask(state, back - earlier, mask_id)
-        logits = denoise_fn(state.tokens, jnp.arange(rows * length))
-        sure = certainty(plan.sampler, logits, law.importance).reshape(rows, length)
-        score = jnp.where(state.masked, sure, -1.0)
+        ranked, memory = ask(seats)
+        sure = certainty(plan.sampler, ranked, law.importance).reshape(rows, size)
+        score = jnp.where(state.masked[row, seats], sure, -1.0)
         goal = initial + back - written_by(plan.schedule, initial + budget, i + 1, num_steps)
         left, above = state.masked.sum(1), jnp.sum(score > law.threshold, axis=1)
         least = jnp.maximum(left - jnp.maximum(goal, 0), 1)
-        count, logits_at = jnp.minimum(jnp.maximum(least, above), left), logits.__getitem__
-    _, order = jax.lax.top_k(score, length)
+        count = jnp.minimum(jnp.maximum(least, above), left)
+    _, order = jax.lax.top_k(score, size)
 
-    def write(size: int) -> SampleState:
-        places = order[:, :size]
-        logits = logits_at((row * length + places).reshape(-1))
+    def write(number: int) -> SampleState:
+        places = seats[row, order[:, :number]]
+        if plan.sampler in IN_ORDER:
+            logits, later = ask(places)
+        else:
+            logits, later = ranked[(row * size + order[:, :number]).reshape(-1)], memory
+        chances, likeliest = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), plan.shown)
         vocab = logits.shape[-1]
-        seen = jnp.zeros((rows, vocab), bool).at[row, state.tokens].max(~state.masked)
-        logits = penalise(logits, jnp.repeat(seen, size, axis=0), law.repetition)
+
+        def penalised() -> jax.Array:
+            seen = jnp.zeros((rows, vocab), bool).at[row, state.tokens].max(~state.masked)
+            return penalise(logits, jnp.repeat(seen, number, axis=0), law.repetition)
+
+        logits = jax.lax.cond(jnp.asarray(law.repetition) == 1, lambda: logits, penalised)
         if plan.no_repeat:
             canvas = jnp.where(state.masked, -1, state.tokens)
             again = repeats(canvas, places, plan.no_repeat, vocab).reshape(-1, vocab)
             barred = jnp.where(again, -jnp.inf, logits)
             logits = jnp.where(jnp.any(barred > -jnp.inf, axis=-1, keepdims=True), barred, logits)
-        new, log_prob = draw(key, truncate(logits, law), plan.sampler == "greedy")
+        new, log_prob = draw(key, logits, law, plan.sampler == "greedy")
         new, log_prob = new.reshape(places.shape), log_prob.reshape(places.shape)
-        due = jnp.arange(size) < count[:, None]
+        due = jnp.arange(number) < count[:, None]
         target = jnp.where(due, places, length)  # out of bounds is dropped
+        shown = (*places.shape, plan.shown)
         return state._replace(
             tokens=state.tokens.at[row, target].set(new, mode="drop"),
             masked=state.masked.at[row, target].set(False, mode="drop"),
             changed=state.changed.at[row, target].set(True, mode="drop"),
             confidence=state.confidence.at[row, target].set(jnp.exp(log_prob), mode="drop"),
             log_prob=state.log_prob + jnp.sum(jnp.where(due, log_prob, 0.0), axis=1),
+            likeliest=state.likeliest.at[row, target].set(likeliest.reshape(shown), mode="drop"),
+            chances=state.chances.at[row, target].set(chances.reshape(shown), mode="drop"),
+            memory=later,
         )
 
-    if group == length or (plan.sampler == "ancestral" and not plan.steps):
+    if group == size or (plan.sampler in IN_ORDER and group == 1):
         return write(group)
-    return jax.lax.cond(count.max() <= group, lambda: write(group), lambda: write(length))
+    return jax.lax.cond(count.max() <= group, lambda: write(group), lambda: write(size))
 
 
 def most_steps(state: SampleState, plan: Plan) -> jax.Array:
     """Steps, each one network call, after which every row of the first `state` is written; a threshold or the
     schedule can make it fewer.
     """
-    if plan.sampler == "ancestral":
+    if plan.sampler in IN_ORDER:
         times = jnp.sort(jnp.where(state.masked, state.when, -1), axis=1)
         return jnp.max(jnp.sum(jnp.diff(times, axis=1, prepend=-1) > 0, axis=1))
     initial = state.free.sum(1)
@@ -178,59 +211,94 @@ def most_steps(state: SampleState, plan: Plan) -> jax.Array:
     return jnp.minimum(plan.steps, most) if plan.steps else most
 
 
+def _unfinished(state: SampleState, i: jax.Array, number: jax.Array, plan: Plan) -> jax.Array:
+    return (i < number) & (state.masked.any() | (plan.remask > 0))
+
+
 @functools.partial(jax.jit, static_argnames=("denoise", "plan", "mask_id"))
 def sample(
     denoise: Callable, context: object, key: jax.Array, tokens: jax.Array, masked: jax.Array, law: Law,
-    *, plan: Plan, mask_id: int,
+    *, plan: Plan, mask_id: int, memory: Any = (),
 ) -> SampleState:  # fmt: skip
-    """Runs a whole sampling; `denoise(context, tokens, index) -> logits`, context: weights and whatever else.
+    """Runs a whole sampling; `context`: the weights and whatever else `denoise` reads.
 
     tokens int [B, L], masked bool [B, L]. Returns the last state; what was given is as it was.
     """
-    first = begin(key, tokens, masked, plan.steps, mask_id)
-    number, denoise_fn = most_steps(first, plan), functools.partial(denoise, context)
-
-    def unfinished(carry: tuple[jax.Array, SampleState]) -> jax.Array:
-        return (carry[0] < number) & (carry[1].masked.any() | (plan.remask > 0))
+    first = begin(key, tokens, masked, plan, mask_id, memory)
+    number = most_steps(first, plan)
 
     def body(carry: tuple[jax.Array, SampleState]) -> tuple[jax.Array, SampleState]:
         i, state = carry
-        return i + 1, sample_step(denoise_fn, state, i, law, plan=plan, num_steps=number, mask_id=mask_id)
+        step = sample_step(denoise, context, state, i, law, plan=plan, num_steps=number, mask_id=mask_id)
+        return i + 1, step
 
-    return jax.lax.while_loop(unfinished, body, (jnp.int32(0), first))[1]
+    return jax.lax.while_loop(lambda c: _unfinished(c[1], c[0], number, plan), body, (jnp.int32(0), first))[1]
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "mask_id"))
+def _first(
+    key: jax.Array, tokens: jax.Array, masked: jax.Array, memory: Any, *, plan: Plan, mask_id: int
+) -> tuple[SampleState, jax.Array]:
+    state = begin(key, tokens, masked, plan, mask_id, memory)
+    return state, most_steps(state, plan)
 
 
 @functools.partial(jax.jit, static_argnames=("denoise", "plan", "mask_id"))
-def _one_step(
-    denoise: Callable, context: object, state: SampleState, i: jax.Array, law: Law, num_steps: jax.Array,
-    *, plan: Plan, mask_id: int,
-) -> SampleState:  # fmt: skip
-    denoise_fn = functools.partial(denoise, context)
-    return sample_step(denoise_fn, state, i, law, plan=plan, num_steps=num_steps, mask_id=mask_id)
+def _burst(
+    denoise: Callable, context: object, state: SampleState, i: jax.Array, most: jax.Array, law: Law,
+    *, plan: Plan, num_steps: jax.Array, mask_id: int,
+) -> tuple[jax.Array, SampleState, SampleState]:  # fmt: skip
+    """At most `most` steps from i: their number, the last state, and row 0 of each step's [BURST, ...]."""
+
+    def view(state: SampleState) -> SampleState:
+        kept = state._replace(free=(), when=(), key=(), memory=())
+        return jax.tree.map(lambda x: x[0], kept)
+
+    def body(carry: tuple) -> tuple:
+        n, state, seen = carry
+        step = sample_step(
+            denoise, context, state, i + n, law, plan=plan, num_steps=num_steps, mask_id=mask_id
+        )
+        return n + 1, step, jax.tree.map(lambda all, x: all.at[n].set(x), seen, view(step))
+
+    seen = jax.tree.map(lambda x: jnp.zeros((BURST, *x.shape), x.dtype), view(state))
+    go_on = lambda c: (c[0] < most) & _unfinished(c[1], i + c[0], num_steps, plan)  # noqa: E731
+    return jax.lax.while_loop(go_on, body, (jnp.int32(0), state, seen))
 
 
 def sample_stream(
     denoise: Callable, context: object, key: jax.Array, tokens: jax.Array, masked: jax.Array, law: Law,
-    *, plan: Plan, mask_id: int,
+    *, plan: Plan, mask_id: int, memory: Any = (),
 ) -> Iterator[SampleFrame]:  # fmt: skip
-    """As `sample`, a frame per step of row 0; the last frame holds the same tokens."""
-    state = begin(key, tokens, masked, plan.steps, mask_id)
-    number = int(most_steps(state, plan))
-    for i in range(number):
-        before = state.log_prob[0]
-        state = _one_step(
-            denoise, context, state, jnp.int32(i), law, jnp.int32(number), plan=plan, mask_id=mask_id
-        )
-        is_masked = np.asarray(state.masked)
-        yield SampleFrame(
-            step=i + 1,
-            num_steps=number,
-            block=0,
-            tokens=np.asarray(state.tokens[0]),
-            is_masked=is_masked[0],
-            changed=np.asarray(state.changed[0]),
-            confidence=np.asarray(state.confidence[0]),
-            log_prob=float(state.log_prob[0] - before),
-        )
-        if not (plan.remask or is_masked.any()):
+    """As `sample`, a frame per step of row 0; the last frame holds the same tokens.
+
+    One dispatch holds one step at first, then as many as some 30 ms allow: a small network's steps are
+    shorter than what it costs to start one.
+    """
+    state, num_steps = _first(key, tokens, masked, memory, plan=plan, mask_id=mask_id)
+    step = functools.partial(_burst, denoise, context, plan=plan, num_steps=num_steps, mask_id=mask_id)
+    i, before, most = 0, 0.0, 1
+    while i < num_steps:
+        begun, limit = time.perf_counter(), most
+        n, state, seen = step(state, jnp.int32(i), jnp.int32(limit), law)
+        n, done = int(n), jax.tree.map(np.asarray, seen)
+        most = max(1, min(BURST, limit * 2 if time.perf_counter() - begun < 0.03 else limit // 2))
+        for j in range(n):
+            frame = jax.tree.map(lambda x, j=j: x[j], done)
+            written = frame.changed & ~frame.masked
+            shown = zip(frame.likeliest[written].tolist(), frame.chances[written].tolist(), strict=True)
+            yield SampleFrame(
+                step=i + j + 1,
+                num_steps=int(num_steps),
+                block=0,
+                tokens=frame.tokens,
+                is_masked=frame.masked,
+                changed=frame.changed,
+                confidence=frame.confidence,
+                log_prob=float(frame.log_prob) - before,
+                top_k=[list(zip(*pair, strict=True)) for pair in shown] if plan.shown else [],
+            )
+            before = float(frame.log_prob)
+        if n < limit:
             return
+        i += n

@@ -72,9 +72,9 @@ def network(seed: int, length: int) -> jax.Array:
     return jnp.float32(np.random.default_rng(seed).normal(size=(length + 1, length, V)) * 2)
 
 
-def by_number(table: jax.Array, tokens: jax.Array, index: jax.Array) -> jax.Array:
+def by_number(table: jax.Array, memory: tuple, tokens: jax.Array, index: jax.Array) -> tuple:
     logits = table[jnp.sum(tokens == MASK, axis=1)]
-    return subs(logits.reshape(-1, V)[index], FORBIDDEN)
+    return subs(logits.reshape(-1, V)[index], FORBIDDEN), memory
 
 
 BUDGETS = [Plan(), Plan(steps=5), Plan("greedy", 5), Plan("margin", 5, "cosine")]
@@ -107,7 +107,9 @@ def test_calls_and_remasking_stay_within_their_budgets(plan: Plan, seed: int, th
 
 
 def test_remasking_takes_the_least_probable():
-    state = sampler.begin(jax.random.key(0), jnp.array([[3, 1, 2, 0, 1, 0]]), jnp.ones((1, 6), bool), 0, MASK)
+    state = sampler.begin(
+        jax.random.key(0), jnp.array([[3, 1, 2, 0, 1, 0]]), jnp.ones((1, 6), bool), Plan(), MASK
+    )
     masked = jnp.array([[False, False, True, False, False, False]])
     sure = jnp.array([[0.1, 0.5, 0.0, 0.3, 0.2, 0.9]])
     free = jnp.array([[False, True, True, True, True, True]])  # the first is given, however low its figure
@@ -148,9 +150,9 @@ def test_only_the_chosen_positions_are_scored():
     """Ancestral, one at a time: a call asks for one position of a row, a masked one, and each once."""
     calls = []
 
-    def recording(table: jax.Array, tokens: jax.Array, index: jax.Array) -> jax.Array:
+    def recording(table: jax.Array, memory: tuple, tokens: jax.Array, index: jax.Array) -> tuple:
         jax.debug.callback(lambda *x: calls.append([np.asarray(y) for y in x]), tokens, index, ordered=True)
-        return denoise(table, tokens, index)
+        return denoise(table, memory, tokens, index)
 
     tokens = np.array([PROMPT, [1, 0, 3, MASK]])
     arguments = jnp.float32(TABLE), jax.random.key(0), tokens, tokens == MASK, Law()
@@ -166,28 +168,16 @@ def test_a_crowded_step_writes_all_that_are_due():
     """More positions can fall into a step than are gathered in the usual case; all of them are written."""
     length, steps = 64, 16
 
-    def even(table: jax.Array, tokens: jax.Array, index: jax.Array) -> jax.Array:
-        return jnp.zeros((index.shape[0], V)) + jnp.where(FORBIDDEN, -jnp.inf, 0.0)
+    def even(table: None, memory: tuple, tokens: jax.Array, index: jax.Array) -> tuple:
+        return jnp.zeros((index.shape[0], V)) + jnp.where(FORBIDDEN, -jnp.inf, 0.0), memory
 
-    state = sampler.begin(
-        jax.random.key(0), jnp.full((2, length), MASK), jnp.ones((2, length), bool), steps, MASK
-    )
-    plan = Plan("ancestral", steps)
+    plan, tokens = Plan("ancestral", steps), jnp.full((2, length), MASK)
+    state = sampler.begin(jax.random.key(0), tokens, tokens == MASK, plan, MASK)
     group = sampler.group_size(length, plan)
     assert group < length
     crowded = state._replace(when=jnp.where(jnp.arange(length) < group + 3, 1, 2).astype(jnp.int32))
-    step = quick_jit(
-        functools.partial(
-            sampler.sample_step,
-            even,
-            None,
-            law=Law(),
-            plan=plan,
-            num_steps=steps,
-            mask_id=MASK,
-        )
-    )
-    after = step(crowded, jnp.int32(1))
+    step = functools.partial(sampler.sample_step, even, None, plan=plan, num_steps=steps, mask_id=MASK)
+    after = quick_jit(step)(crowded, jnp.int32(1), Law())
     np.testing.assert_array_equal(after.masked, np.broadcast_to(np.arange(length) >= group + 3, (2, length)))
 
 
@@ -195,7 +185,7 @@ def test_a_step_without_an_event_is_not_taken():
     """One call per distinct interval, and never more than positions, of however many steps."""
     tokens = np.array([PROMPT])
     for seed in range(20):
-        first = sampler.begin(jax.random.key(seed), tokens, tokens == MASK, 4, MASK)
+        first = sampler.begin(jax.random.key(seed), tokens, tokens == MASK, Plan(steps=4), MASK)
         number = len(set(np.asarray(first.when)[tokens == MASK].tolist()))
         frames = list(
             sample_stream(
@@ -204,7 +194,7 @@ def test_a_step_without_an_event_is_not_taken():
             )
         )  # fmt: skip
         assert len(frames) == frames[0].num_steps == number
-    first = sampler.begin(jax.random.key(0), tokens, tokens == MASK, 1000, MASK)
+    first = sampler.begin(jax.random.key(0), tokens, tokens == MASK, Plan(steps=1000), MASK)
     assert sampler.most_steps(first, Plan(steps=1000)) <= 3
 
 

@@ -107,10 +107,10 @@ def within(mean: float, error: float, truth: float, errors: float = 4.5) -> bool
     return abs(mean - truth) <= errors * error + 1e-5 * (1 + abs(truth))
 
 
-def denoise(table: jax.Array, tokens: jax.Array, index: jax.Array) -> jax.Array:
+def denoise(table: jax.Array, memory: Any, tokens: jax.Array, index: jax.Array) -> tuple[jax.Array, Any]:
     """Its network, as the samplers take one; nothing but letters is allowed."""
     logits = table[jnp.sum(tokens * V ** np.arange(L), axis=1)]
-    return subs(logits.reshape(-1, V)[index], FORBIDDEN)
+    return subs(logits.reshape(-1, V)[index], FORBIDDEN), memory
 
 
 def probabilities(canvas: Sequence[int], place: int, law: Law) -> np.ndarray:
