@@ -7,6 +7,7 @@ The network is not told the mask rate: a bidirectional model can count the masks
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,9 +100,13 @@ class Block(nnx.Module):
             self.q_norm, self.k_norm = RMSNorm(d // config.num_heads), RMSNorm(d // config.num_heads)
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, cos: jax.Array, sin: jax.Array, key: jax.Array | None
-    ) -> jax.Array:
-        """x [B, L, D]; mask bool [B, 1, L, L] or None (attend to everything)."""
+        self, x: jax.Array, mask: jax.Array | None, cos: jax.Array, sin: jax.Array, key: jax.Array | None,
+        cache: tuple | None = None,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:  # fmt: skip
+        """x [B, N, D]; mask bool [B, 1, N, L] or None (attend to everything). Returns x and keys, values.
+
+        `cache`: keys and values [B, L, H, C] among which those of x are put, and the position of the first.
+        """
         c = self.config
         keys = (None, None) if key is None else jax.random.split(key)
         qkv = dot(self.attention_norm(x), self.qkv[...], c.bf16_products)
@@ -109,12 +114,16 @@ class Block(nnx.Module):
         if c.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rope(q, cos, sin), rope(k, cos, sin)
+        if cache is not None:
+            put = jax.lax.dynamic_update_slice_in_dim
+            k, v = (put(old, new, cache[2], 1) for old, new in zip(cache, (k, v), strict=False))
         # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): others stall on the unigram.
-        attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal)
+        attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal and cache is None)
         out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
         x = x + dropout(out, c.dropout, keys[0])
         gate, up = jnp.split(dot(self.mlp_norm(x), self.gate_up[...], c.bf16_products), 2, axis=-1)
-        return x + dropout(dot(jax.nn.silu(gate) * up, self.down[...], c.bf16_products), c.dropout, keys[1])
+        down = dot(jax.nn.silu(gate) * up, self.down[...], c.bf16_products)
+        return x + dropout(down, c.dropout, keys[1]), (k, v)
 
 
 class Transformer(nnx.Module):
@@ -145,12 +154,28 @@ class Transformer(nnx.Module):
         Returns hidden states [B, L, D] after the final norm. `key` turns dropout on.
         Raises ValueError when L exceeds the RoPE table (`config.seq_len`).
         """
-        c = self.config
-        length = tokens.shape[1]
+        mask = None if segments is None else (segments[:, None, :, None] == segments[:, None, None, :])
+        return self._layers(tokens, mask, 0, key)[0]
+
+    def extend(
+        self, tokens: jax.Array, mask: jax.Array, cache: Any = None, start: jax.Array | int = 0
+    ) -> tuple[jax.Array, Any]:
+        """tokens int [B, N] at the positions from `start` of a window of L; mask bool [B, 1, N, L].
+
+        Without `cache` N is L. With that of an earlier call only these positions are computed again; what
+        they attend to elsewhere is as it was then. Returns hidden states [B, N, D] and the new cache.
+        """
+        return self._layers(tokens, mask, start, None, () if cache is None else cache)
+
+    def _layers(
+        self, tokens: jax.Array, mask: jax.Array | None, start: jax.Array | int, key: jax.Array | None,
+        cache: Any = None,
+    ) -> tuple[jax.Array, Any]:  # fmt: skip
+        c, length = self.config, tokens.shape[1]
         if length > c.seq_len:
             raise ValueError(f"{length} positions, but the model was built for seq_len={c.seq_len}")
-        cos, sin = (jnp.asarray(t[:length]) for t in rope_tables(c.seq_len, c.d_model // c.num_heads))
-        mask = None if segments is None else (segments[:, None, :, None] == segments[:, None, None, :])
+        tables = rope_tables(c.seq_len, c.d_model // c.num_heads)
+        cos, sin = (jax.lax.dynamic_slice_in_dim(jnp.asarray(t), start, length) for t in tables)
         x = self.embed.embedding[...][tokens] * c.d_model**0.5  # nnx.Embed would promote bf16 to float32
         if key is not None:
             key, embed_key = jax.random.split(key)
@@ -158,22 +183,26 @@ class Transformer(nnx.Module):
         graphdef, stacked = nnx.split(self.blocks)
         layer_keys = None if key is None else jax.random.split(key, c.num_layers)
 
-        def body(x: jax.Array, layer: tuple) -> tuple[jax.Array, None]:
-            state, layer_key = layer
-            return nnx.merge(graphdef, state)(x, mask, cos, sin, layer_key), None
+        def body(x: jax.Array, layer: tuple) -> tuple[jax.Array, Any]:
+            state, layer_key, old = layer
+            before = (*old, start) if old else None
+            x, new = nnx.merge(graphdef, state)(x, mask, cos, sin, layer_key, before)
+            return x, None if cache is None else new
 
         if c.remat != "none":
             policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}[c.remat]
             body = jax.checkpoint(body, prevent_cse=c.layers != "scan", policy=policy)
         if c.layers == "scan":
-            x, _ = jax.lax.scan(body, x, (stacked, layer_keys))
-        else:
-            # lax.split, because its transpose is one concatenation; indexing would add S padded arrays.
-            leaves, tree = jax.tree.flatten((stacked, layer_keys))
-            columns = [[p[0] for p in jax.lax.split(leaf, [1] * c.num_layers)] for leaf in leaves]
-            for layer in zip(*columns, strict=True):
-                x, _ = body(x, jax.tree.unflatten(tree, layer))
-        return self.final_norm(x)
+            x, cache = jax.lax.scan(body, x, (stacked, layer_keys, cache))
+            return self.final_norm(x), cache
+        # lax.split, because its transpose is one concatenation; indexing would add S padded arrays.
+        leaves, tree = jax.tree.flatten((stacked, layer_keys))
+        columns = [[p[0] for p in jax.lax.split(leaf, [1] * c.num_layers)] for leaf in leaves]
+        kept = []  # apart, not stacked, so that a loop can write into them in place
+        for i, layer in enumerate(zip(*columns, strict=True)):
+            x, new = body(x, (*jax.tree.unflatten(tree, layer), cache[i] if cache else None))
+            kept.append(new)
+        return self.final_norm(x), kept
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [M, D] -> float32 logits [M, V] over the tied embedding."""
