@@ -1,8 +1,6 @@
-"""Measures of a generated text: how near its style is to the book's, what it copied, how varied it is.
+"""Measures of a generated text: how near its style is to the book's, what it copied, how varied it is."""
 
-Numbers for ranking texts of one length against one another. A text's own words are never judged.
-"""
-
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -13,8 +11,13 @@ from tokenizers import Tokenizer
 from mdlm_jax.configuration import UserError
 from mdlm_jax.data import Dataset, chapters, read_records
 
-FEATURES = 150  # the most frequent words and punctuation marks
-PIECE = 150  # words
+PIECE = 150  # words: the length of a generated text
+# The most frequent words and marks. The usual 150 belong to texts of thousands of words. One that is rarer
+# than about once in two pieces is most often absent, so that a text without it, of whatever style, looks
+# nearer than the book itself. The chance that of two held-out pieces of 120 words the book's own is nearer
+# than another book's, for Frankenstein and for the built-in novel: 20 features 0.76, 0.84; 30 0.85, 0.83;
+# 40 0.83, 0.89; 70 0.78, 0.82; 150 0.64, 0.44.
+FEATURES = 40
 WORD = r"[^\W\d_]+(?:'[^\W\d_]+)*"
 _WORD, _TOKEN = re.compile(WORD), re.compile(rf'{WORD}|--|[,.;:!?…—–"“”«»()]')
 
@@ -47,11 +50,12 @@ def fit(texts: list[str], targets: list[str]) -> Reference:
     """The style of `targets` among `texts` (the book, of which they are parts)."""
     tokens = [token for text in texts for token in _tokens(text)]
     features = {token: i for i, (token, _) in enumerate(Counter(tokens).most_common(FEATURES))}
-    piece = np.cumsum([token[0].isalpha() for token in tokens]) // PIECE
-    place = np.array([features.get(token, FEATURES) for token in tokens])
+    words = np.cumsum([token[0].isalpha() for token in tokens], dtype=int)
+    piece = np.maximum(words - 1, 0) // PIECE
     counts = np.zeros((piece.max(initial=0) + 1, FEATURES + 1))
-    np.add.at(counts, (piece, place), 1)
-    deviation = counts[: max(1, len(counts) - 1), : len(features)].std(0) / PIECE  # the last is short
+    np.add.at(counts, (piece, [features.get(token, FEATURES) for token in tokens]), 1)
+    whole = counts[: max(1, words.max(initial=0) // PIECE), : len(features)]  # without a short last piece
+    deviation = whole.std(0) / PIECE
     target = _frequencies(features, [token for text in targets for token in _tokens(text)])
     return Reference(features, target, np.where(deviation > 0, deviation, 1))
 
@@ -62,8 +66,11 @@ def reference(dataset: Dataset, tokenizer: Tokenizer, chapter: int | str | None 
     Burrows' Delta (2002, "'Delta': a measure of stylistic difference and a guide to likely authorship"),
     with two changes: punctuation counts too, and a deviation is that of pieces of the book as long as a
     generated text, not that of a corpus of authors. There is one author here, and how much a frequency says
-    depends on how much it wavers at this length: over whole chapters it wavers far less, and the chance
-    absence of a word from 150 would pass for a difference of style.
+    depends on how much it wavers at this length: over whole chapters it wavers far less, and what is chance
+    in 150 words would pass for a difference of style.
+
+    A chapter is a weak target: 120 words of the half that was not fitted are nearer to their own chapter's
+    than to 63 % of the others' (Frankenstein; the built-in novel 58 %).
 
     Raises StyleError, naming the chapters, for one that is not in the training split; DataError.
     """
@@ -84,19 +91,18 @@ def reference(dataset: Dataset, tokenizer: Tokenizer, chapter: int | str | None 
 def distance(reference: Reference, text: str) -> float:
     """Burrows' Delta: the mean absolute difference of z-scores; infinite without words.
 
-    It falls with the length of the text (about as one over its root), so compare texts of one length only.
+    It falls with the length of the text, about as one over its root, down to 0 for the reference's own whole
+    text: compare texts of one length only, and by one reference only. The order of words plays no part.
     """
     tokens = _tokens(text)
     if not any(token[0].isalpha() for token in tokens):
-        return float("inf")
-    difference = _frequencies(reference.features, tokens) - reference.target
-    return float(np.mean(np.abs(difference / reference.deviation)))
+        return math.inf
+    z = (_frequencies(reference.features, tokens) - reference.target) / reference.deviation
+    return float(np.abs(z).sum() / max(1, len(z)))
 
 
 _MARKS, _OPENERS, _CLOSERS = ".!?…", "\"'“‘«»([_*-—–", "\"'”’«»)]_*"
-_ABBREVIATIONS = set(
-    "mr mrs ms messrs dr st rev prof capt col gen lt sgt maj hon esq mme mlle jr sr vs viz vol cf".split()
-)
+_ABBREVIATIONS = "mr mrs ms messrs dr st rev prof capt col gen lt sgt maj hon esq mme mlle jr sr vs viz vol"
 
 
 def _ends(piece: str, following: str) -> bool:
@@ -107,7 +113,7 @@ def _ends(piece: str, following: str) -> bool:
         return False
     word = (_WORD.findall(stem) or [""])[-1]
     initial = len(word) == 1 and word.isupper() and word != "I"
-    return marked[len(stem) :] != "." or not (initial or word.casefold() in _ABBREVIATIONS)
+    return marked[len(stem) :] != "." or not (initial or word.casefold() in _ABBREVIATIONS.split())
 
 
 def sentence_lengths(text: str) -> list[int]:
@@ -118,7 +124,7 @@ def sentence_lengths(text: str) -> list[int]:
     lengths, words = [], 0
     for paragraph in re.split(r"\n\s*\n", text.replace("’", "'")):
         pieces, words = paragraph.split(), 0
-        for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
+        for piece, following in zip(pieces, [*pieces, ""][1:], strict=True):
             words += len(_WORD.findall(piece))
             if words and _ends(piece, following):
                 lengths.append(words)
@@ -128,15 +134,16 @@ def sentence_lengths(text: str) -> list[int]:
 
 
 def score(reference: Reference, text: str, sentence_length: float | None = None) -> float:
-    """What best-of-n ranks by, the least first: `distance`, and with a target in words how far the mean
-    sentence is from it, |log(mean / target)|.
+    """What best-of-n ranks by, the least first: `distance`, and with a target in words (above 0) how far the
+    mean sentence is from it, |log(mean / target)|.
 
     Twice too long or too short costs log 2 = 0.69. Infinite for a text without words.
     """
-    apart = distance(reference, text)
-    if sentence_length is None or apart == float("inf"):
-        return apart
-    return apart + float(abs(np.log(np.mean(sentence_lengths(text)) / sentence_length)))
+    lengths = sentence_lengths(text)
+    if not lengths:
+        return math.inf
+    aim = sentence_length or sum(lengths) / len(lengths)
+    return distance(reference, text) + abs(math.log(sum(lengths) / len(lengths) / aim))
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ class Runs:
 
 
 def book_runs(dataset: Dataset, n: int) -> Runs:
-    """The index for `copied`. Runs cross paragraphs, not chapters nor paragraphs left out. Raises DataError."""
+    """The index for `copied`. Runs cross paragraphs, but no chapter's end. Raises DataError."""
     return runs(chapters(read_records(dataset, "refinement", "train")), n)
 
 
