@@ -116,6 +116,7 @@ def test_reference_of_a_data_directory(dataset_dir):
         ("One two. Three four five! Six?", [2, 3, 1]),
         ("Mr. Brown met Dr. Low at St. Ives. M. Krempe did not.", [8, 4]),
         ("“Come here.” She came. “Why?” he asked. 'So.' Nobody (not one.) Spoke.", [2, 2, 3, 1, 3, 1]),
+        ("He chose plan b. Then it broke. “and then?” (she left.)", [4, 7]),
         ("It was I. She knew it... and wept. He … well … slept.", [3, 5, 3]),
         ("A line\nof a wrapped paragraph\n\nAnother one.\n\n", [6, 2]),
         ("Chapter 3\n\nIt was late. He went", [1, 3]),

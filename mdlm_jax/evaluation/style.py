@@ -91,8 +91,9 @@ def reference(dataset: Dataset, tokenizer: Tokenizer, chapter: int | str | None 
 def distance(reference: Reference, text: str) -> float:
     """Burrows' Delta: the mean absolute difference of z-scores; infinite without words.
 
-    It falls with the length of the text, about as one over its root, down to 0 for the reference's own whole
-    text: compare texts of one length only, and by one reference only. The order of words plays no part.
+    It falls with the length of the text (held out Frankenstein: 1.07 at 60 words, 0.85 at 120, 0.68 at 200),
+    down to 0 for the whole text of the reference: compare texts of one length only, and by one reference
+    only. The order of words plays no part.
     """
     tokens = _tokens(text)
     if not any(token[0].isalpha() for token in tokens):
@@ -137,7 +138,8 @@ def score(reference: Reference, text: str, sentence_length: float | None = None)
     """What best-of-n ranks by, the least first: `distance`, and with a target in words (above 0) how far the
     mean sentence is from it, |log(mean / target)|.
 
-    Twice too long or too short costs log 2 = 0.69. Infinite for a text without words.
+    Twice too long or too short costs log 2 = 0.69, which is much: over held-out pieces of 120 words the
+    distance has a standard deviation of 0.1, the second term of 0.3. Infinite for a text without words.
     """
     lengths = sentence_lengths(text)
     if not lengths:
