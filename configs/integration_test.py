@@ -21,7 +21,7 @@ def get_config(preset: str = "smoke") -> ConfigDict:
     config.optimizer.schedule = "wsd"
     config.evaluation.per_stage = 2
     config.sampling.update(sampler="margin", steps=12, threshold=0.9, schedule="cosine", remask=0.2)
-    config.sampling.update(repetition=1.1, no_repeat=3, vocabulary_level=4)
+    config.sampling.update(repetition=1.1, vocabulary_level=4, block=24, cache=True)
     for stage, epochs in zip(config.stages, (2, 1, 3), strict=True):
         stage.update(num_epochs=epochs, init_from="best")
     return config

@@ -154,37 +154,32 @@ class SamplingConfig:
     sampler: str = field(
         "ancestral (exact law at this many steps), or the surest positions first, by confidence, margin, "
         "entropy, importance (easy words first) or greedy (confidence, and the likeliest token)",
-        choices=("ancestral", "confidence", "margin", "entropy", "importance", "greedy"),
+        choices=("ancestral", "left_to_right", "confidence", "margin", "entropy", "importance", "greedy"),
     )
     steps: int = field("network calls at most; 0 means one per token", least=0)
     temperature: float = field("divides the logits when a token is drawn", above=0)
     top_k: int = field("draw among the k likeliest tokens; 0 is off", least=0)
     top_p: float = field("draw from the smallest set with this probability; 1 is off", above=0, most=1)
-    threshold: float = field(
-        "write all positions surer than this at once; 1 is off (not for ancestral)",
-        least=0,
-        most=1,
-        default=1.0,
-    )
+    threshold: float = field("write all positions surer than this; 1 is off", least=0, most=1, default=1.0)
     schedule: str = field(
-        "positions per step: linear (as many in each) or cosine (few at first; not for ancestral)",
+        "positions per step: linear (as many in each) or cosine (few at first)",
         choices=("linear", "cosine"),
         default="linear",
     )
     remask: float = field(
-        "share of the tokens masked and written once more, the least probable ones; 0 is off, "
-        "not for ancestral",
+        "share of the tokens, the least probable, that are masked and written again",
         least=0,
         most=4,
         default=0.0,
     )
     repetition: float = field("penalty on tokens that the canvas holds; 1 is off", least=1, default=1.0)
-    no_repeat: int = field(
-        "no runs of this many tokens twice, unless written in one step; 0 is off", least=0, most=16, default=0
+    vocabulary_level: int = field("write tokens of levels 1 to this; 5 is all", least=1, most=5, default=5)
+    block: int = field(
+        "tokens in a block; 0: all where the text fits the canvas, else half of the canvas",
+        least=0,
+        default=0,
     )
-    vocabulary_level: int = field(
-        "write only tokens of levels 1 to this; 5 is all", least=1, most=5, default=5
-    )
+    cache: bool = field("read what is around a block once, not in every call (approximate)", default=False)
 
 
 SAMPLING_PRESETS: dict[str, dict[str, Any]] = {  # laid over the run's own settings; quality is not measured
@@ -195,17 +190,50 @@ SAMPLING_PRESETS: dict[str, dict[str, Any]] = {  # laid over the run's own setti
 }
 
 
-def check_sampling(sampling: SamplingConfig) -> None:
+class SampleError(UserError):
+    """A request that cannot be met; one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be written; with the settings, all that a text depends on."""
+
+    prompt: str = field(
+        "text that stays, at the start; in it ____ is a gap, [MASK:12] a gap of 12 tokens, and the words in "
+        "[EDIT:words] are written anew",
+        default="",
+    )
+    ending: str = field("text that stays, at the end", default="")
+    length: int = field(
+        "tokens to write after the prompt (default: the rest of the canvas, or none after gaps)",
+        least=0,
+        most=65_536,
+        default=0,
+    )
+    seed: int = field("the same seed gives the same text", least=0, default=0)
+    best_of: int = field("texts to choose from, by style", least=1, most=256, default=1)
+    style: str = field(
+        "what the best of several is near to: book, or the number of a chapter", default="book"
+    )
+    sentence_length: float = field(
+        "words of a sentence that the best of several comes near; 0: any", least=0, default=0.0
+    )
+    most_copied: int = field(
+        "longest run of tokens that may be the book's; longer ones are written again; 0: any",
+        least=0,
+        default=0,
+    )
+
+
+def check_sampling(sampling: SamplingConfig, request: Request | None = None) -> None:
     """Refuses settings that contradict one another; raises ConfigError."""
-    if sampling.sampler == "ancestral":  # it draws positions: nothing is ranked
+    if request and request.best_of == 1 and (request.sentence_length or request.style != "book"):
+        raise ConfigError("config.best_of=1 leaves nothing to choose by style or sentence_length; raise it")
+    if sampling.sampler in ("ancestral", "left_to_right"):
         for name, off in (("threshold", 1.0), ("schedule", "linear"), ("remask", 0.0)):
             if (value := getattr(sampling, name)) != off:
-                raise ConfigError(
-                    f"config.sampling.{name}={value} needs a sampler that ranks positions, such as "
-                    "confidence; ancestral draws them"
-                )
-    if sampling.no_repeat == 1:
-        raise ConfigError("config.sampling.no_repeat must be 0 or at least 2, not 1")
+                told = f"config.sampling.{name}={value} needs a sampler that ranks positions"
+                raise ConfigError(f"{told}, such as confidence; {sampling.sampler} does not")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The stream of sampling events that every view, replay, export and test reads. numpy, no jax."""
 
 import dataclasses
+import functools
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,9 +26,36 @@ class SampleFrame:
     top_k: list[list[tuple[int, float]]] = dataclasses.field(default_factory=list)
     extras: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def part(self, lo: int, hi: int, block: int, extras: dict[str, Any]) -> "SampleFrame":
+        """The positions [lo, hi) alone, as a step of `block`. All changes must lie in them."""
+        names = ("tokens", "is_masked", "changed", "confidence")
+        arrays = {name: getattr(self, name)[lo:hi] for name in names}
+        return dataclasses.replace(self, block=block, extras=extras, **arrays)
+
+
+@functools.cache
+def _bytes() -> dict[str, int]:
+    """The byte of each letter of byte-level BPE (GPT-2's alphabet: unprintable bytes are moved past 255)."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = [b for b in range(256) if b not in kept]
+    return {chr(b): b for b in kept} | {chr(256 + i): b for i, b in enumerate(moved)}
+
+
+def text(pieces: list[str], tokens: Iterable[int | None]) -> str:
+    """The text of token ids by the pieces of a header; None, a position that is masked, shows as a dot."""
+    alphabet, found = _bytes(), bytearray()
+    for token in tokens:
+        found += "·".encode() if token is None else bytes(alphabet[letter] for letter in pieces[token])
+    return found.decode("utf-8", errors="replace")
+
+
+def printable(text: str) -> str:
+    """Text without control characters other than line breaks and tabs."""
+    return "".join(c for c in text if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160))
+
 
 def header(pieces: list[str], seed: int, sampler: str, model_hash: str) -> str:
-    """The stream's first line: a replay decodes with it alone."""
+    """The stream's first line: a replay decodes with it alone. `pieces`: of each id, in GPT-2's alphabet."""
     fields = {"pieces": pieces, "seed": seed, "sampler": sampler, "model": model_hash}
     return json.dumps({"schema_version": SCHEMA_VERSION} | fields)
 

@@ -56,25 +56,6 @@ def penalise(logits: jax.Array, seen: jax.Array, repetition: float | jax.Array) 
     return jnp.where(seen, jnp.where(logits > 0, logits / repetition, logits * repetition), logits)
 
 
-def repeats(canvas: jax.Array, places: jax.Array, n: int, vocab: int) -> jax.Array:
-    """bool [B, P, vocab]: the tokens that at `places` [B, P] would make an n-gram the row already holds.
-
-    canvas int [B, L], -1 where nothing is written. Places that are written together do not see each other,
-    and a run that overlaps its own repetition is let through.
-    """
-    length, row = canvas.shape[1], jnp.arange(canvas.shape[0])[:, None]
-    padded = jnp.pad(canvas, ((0, 0), (n - 1, n - 1)), constant_values=-1)
-    found = jnp.zeros((*places.shape, vocab), bool)
-    for k in range(n):  # the place is the k-th of the n-gram
-        same = jnp.broadcast_to(canvas[:, None, :] >= 0, (*places.shape, length))
-        for shift in (j - k + n - 1 for j in range(n) if j != k):
-            here, there = padded[row, places + shift], padded[:, shift : shift + length]
-            same &= (here[:, :, None] == there[:, None, :]) & (here >= 0)[:, :, None]
-        columns = jnp.broadcast_to(jnp.maximum(canvas, 0)[:, None, :], same.shape)
-        found = found.at[row[:, :, None], jnp.arange(places.shape[1])[None, :, None], columns].max(same)
-    return found
-
-
 def draw(key: jax.Array, logits: jax.Array, law: Law, greedy: bool = False) -> tuple[jax.Array, jax.Array]:
     """Tokens [M] from logits [M, V] under the law (`truncate`; the likeliest if `greedy`), and their
     log-probabilities. Full-resolution Gumbels ("high"), and where the law holds at most FEW tokens in every

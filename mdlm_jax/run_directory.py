@@ -17,11 +17,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from tokenizers import Tokenizer
 
 from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config, ConfigError, UserError, difference, read_json, resolve
 from mdlm_jax.data import Dataset, open_dataset
-from mdlm_jax.train_state import forbidden_rows, init_params
+from mdlm_jax.tokenizer import load_tokenizer
+from mdlm_jax.train_state import cast, forbidden_rows, init_params
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
@@ -128,13 +130,14 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """What generation and evaluation need of a run."""
+    """What generation and evaluation need of a run; equal to nothing but itself."""
 
     config: Config
     dataset: Dataset
-    params: Any
+    tokenizer: Tokenizer
+    params: Any  # in the precision of the run
     forbidden: np.ndarray
     checkpoint: str  # <stage>/<step>
     model_hash: str
@@ -151,7 +154,8 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
             return Trained(
                 config,
                 dataset,
-                checkpoint.restore(path, like, f".{weights}"),
+                load_tokenizer(workdir / "tokenizer.json"),
+                cast(checkpoint.restore(path, like, f".{weights}"), config.precision),
                 forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
                 f"{directory.name}/{path.name}",
                 hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdlm_jax.frames import SampleFrame
-from mdlm_jax.laws import Law, certainty, draw, penalise, repeats, written_by
+from mdlm_jax.laws import Law, certainty, draw, penalise, written_by
 
 IN_ORDER = ("ancestral", "left_to_right")  # positions come before logits; the other samplers rank them
 BURST = 16  # steps of a stream that one dispatch may hold
@@ -44,7 +44,6 @@ class Plan(NamedTuple):
     steps: int = 0
     schedule: str = "linear"
     remask: float = 0.0
-    no_repeat: int = 0  # length of the n-grams that may not occur twice; 0 is off
     seats: int = 0  # at most so many positions of a row are masked at the start; 0: any number
     shown: int = 0  # likeliest tokens that are kept of a position when it is written, for views
 
@@ -61,6 +60,7 @@ class SampleState(NamedTuple):
     likeliest: jax.Array  # int32 [B, L, K], and how likely the network thought them
     chances: jax.Array  # float32 [B, L, K]
     when: jax.Array  # int32 [B, L], the interval that unmasks a position (ancestral, left_to_right)
+    calls: jax.Array  # int32, of the network
     key: jax.Array
     memory: Any
 
@@ -88,6 +88,7 @@ def begin(
         jnp.zeros(shown, jnp.int32),
         jnp.zeros(shown),
         when,
+        jnp.int32(0),
         key,
         memory,
     )
@@ -173,11 +174,6 @@ def sample_step(
             return penalise(logits, jnp.repeat(seen, number, axis=0), law.repetition)
 
         logits = jax.lax.cond(jnp.asarray(law.repetition) == 1, lambda: logits, penalised)
-        if plan.no_repeat:
-            canvas = jnp.where(state.masked, -1, state.tokens)
-            again = repeats(canvas, places, plan.no_repeat, vocab).reshape(-1, vocab)
-            barred = jnp.where(again, -jnp.inf, logits)
-            logits = jnp.where(jnp.any(barred > -jnp.inf, axis=-1, keepdims=True), barred, logits)
         new, log_prob = draw(key, logits, law, plan.sampler == "greedy")
         new, log_prob = new.reshape(places.shape), log_prob.reshape(places.shape)
         due = jnp.arange(number) < count[:, None]
@@ -191,6 +187,7 @@ def sample_step(
             log_prob=state.log_prob + jnp.sum(jnp.where(due, log_prob, 0.0), axis=1),
             likeliest=state.likeliest.at[row, target].set(likeliest.reshape(shown), mode="drop"),
             chances=state.chances.at[row, target].set(chances.reshape(shown), mode="drop"),
+            calls=state.calls + 1,
             memory=later,
         )
 
@@ -251,7 +248,7 @@ def _burst(
     """At most `most` steps from i: their number, the last state, and row 0 of each step's [BURST, ...]."""
 
     def view(state: SampleState) -> SampleState:
-        kept = state._replace(free=(), when=(), key=(), memory=())
+        kept = state._replace(free=(), when=(), calls=(), key=(), memory=())
         return jax.tree.map(lambda x: x[0], kept)
 
     def body(carry: tuple) -> tuple:

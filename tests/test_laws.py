@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import numpy_truncate, quick_jit
 
-from mdlm_jax.laws import Law, certainty, draw, penalise, repeats, truncate, written_by
+from mdlm_jax.laws import Law, certainty, draw, penalise, truncate, written_by
 
 quick_truncate = quick_jit(truncate)
 
@@ -59,26 +59,6 @@ def test_repetition_equals_numpy(seed: int, repetition: float):
     np.testing.assert_allclose(ours, golden, rtol=1e-6)
     assert (ours <= logits).all() and (ours[~seen] == logits[~seen]).all()  # a penalty, on these alone
     np.testing.assert_array_equal(penalise(jnp.asarray(logits), seen, 1.0), logits)  # off, to the bit
-
-
-@given(st.integers(0, 2**31), st.integers(2, 4))
-def test_repeated_runs_equal_a_search(seed: int, n: int):
-    rng = np.random.default_rng(seed)
-    canvas = rng.integers(-1, 3, size=(2, 10))  # -1 is a mask
-    places = np.stack([rng.permutation(10)[:4] for _ in range(2)])
-    golden = np.zeros((2, 4, 3), bool)
-    for b, row in enumerate(canvas):
-        runs = [tuple(row[i : i + n]) for i in range(11 - n)]
-        for p, place in enumerate(places[b]):
-            for token in range(3):
-                filled = row.copy()
-                filled[place] = token
-                new = [tuple(filled[i : i + n]) for i in range(11 - n) if i <= place < i + n]
-                there = [run for i, run in enumerate(runs) if not i <= place < i + n]
-                golden[b, p, token] = any(run in there for run in new if -1 not in run)
-    asked = np.take_along_axis(canvas, places, 1) == -1
-    ours = np.asarray(repeats(jnp.asarray(canvas), jnp.asarray(places), n, 3))
-    np.testing.assert_array_equal(ours[asked], golden[asked])
 
 
 # Three positions, each the first under another rule.

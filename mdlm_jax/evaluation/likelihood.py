@@ -4,6 +4,7 @@ The masked model's figure is a bound: the stratified exact-k estimate of the ful
 dropout or label smoothing, repeated independently for its standard error. The twin's figure is exact.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdlm_jax import diffusion
-from mdlm_jax.configuration import Config
+from mdlm_jax.configuration import Config, ModelConfig
 from mdlm_jax.data import Dataset, held_out_windows, read_records
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.train_state import cast, denoiser, forbidden_rows
@@ -174,6 +175,31 @@ def make_evaluate(
         return {"kind": "bound", "curve": curve.tolist()} | figures(total, error, tokens, num_bytes, words)
 
     return evaluate
+
+
+@functools.partial(jax.jit, static_argnames=("model", "mask_id"))
+def window_nats(
+    model: ModelConfig, params: Any, forbidden: jax.Array, tokens: jax.Array, used: jax.Array, mask_id: int,
+    strata: int = 16,
+) -> jax.Array:  # fmt: skip
+    """The bound of one window int [L], in nats per token: `used` positions of it, the first of which is given.
+
+    The masks are the same for every text of its length, so that two texts differ by what they say.
+    """
+    rows, real = (jnp.broadcast_to(x, (strata, len(x))) for x in (tokens, jnp.arange(len(tokens)) < used))
+    scored = real & (jnp.arange(len(tokens)) > 0)
+    nats = diffusion.nelbo(
+        denoiser(model, params, forbidden, real.astype(jnp.int32)),
+        jax.random.key(0),
+        rows,
+        real.astype(jnp.int32),
+        scored,
+        stratum=jnp.arange(strata),
+        strata=strata,
+        mask_id=mask_id,
+        size=rows.size,
+    )
+    return nats.sum() / scored.sum()
 
 
 def held_out(config: Config, dataset: Dataset, workdir: Path, split: str) -> Evaluate:
