@@ -252,7 +252,7 @@ def about_length(info: dict[str, Any]) -> list[str]:
 
 def suggest(costs: list[tuple], available: int | None, book: str | None) -> list[str]:
     """A table of (plan, parameters, tokens, steps, bytes, seconds), small to large; the plan that fits."""
-    from mdlm_jax.progress import clock
+    from mdlm_jax.ui.progress import clock
 
     head = f"{'plan':30} {'parameters':>12} {'tokens':>12} {'steps':>8} {'memory':>10} {'time':>8}"
     rows = [f"{c[0]:30} {c[1]:12,} {c[2]:12,} {c[3]:8,} {c[4] / 1e9:7.2f} GB {clock(c[5]):>8}" for c in costs]

@@ -149,80 +149,51 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """Defaults of python -m mdlm_jax.sample."""
+    """How a text is drawn: defaults of python -m mdlm_jax.sample."""
 
     sampler: str = field(
-        "ancestral (exact law at this many steps), or the surest positions first, by confidence, margin, "
-        "entropy, importance (easy words first) or greedy (confidence, and the likeliest token)",
+        "ancestral (the law of the model at this many steps), left_to_right, or the surest places first, by "
+        "confidence, margin, entropy, importance (easy words first) or greedy (and the likeliest token)",
         choices=("ancestral", "left_to_right", "confidence", "margin", "entropy", "importance", "greedy"),
     )
-    steps: int = field("network calls at most; 0 means one per token", least=0)
+    steps: int = field("network calls of a block at most; 0 means one per token", least=0)
     temperature: float = field("divides the logits when a token is drawn", above=0)
     top_k: int = field("draw among the k likeliest tokens; 0 is off", least=0)
     top_p: float = field("draw from the smallest set with this probability; 1 is off", above=0, most=1)
-    threshold: float = field("write all positions surer than this; 1 is off", least=0, most=1, default=1.0)
-    schedule: str = field(
-        "positions per step: linear (as many in each) or cosine (few at first)",
-        choices=("linear", "cosine"),
-        default="linear",
-    )
-    remask: float = field(
-        "share of the tokens, the least probable, that are masked and written again",
-        least=0,
-        most=4,
-        default=0.0,
-    )
+    threshold: float = field("write all places surer than this; 1 is off", least=0, most=1, default=1.0)
+    schedule: str = field("places a step: linear or cosine", choices=("linear", "cosine"), default="linear")
+    remask: float = field("share of the tokens written again, the worst", least=0, most=4, default=0.0)
     repetition: float = field("penalty on tokens that the canvas holds; 1 is off", least=1, default=1.0)
-    vocabulary_level: int = field("write tokens of levels 1 to this; 5 is all", least=1, most=5, default=5)
-    block: int = field(
-        "tokens in a block; 0: all where the text fits the canvas, else half of the canvas",
-        least=0,
-        default=0,
-    )
-    cache: bool = field("read what is around a block once, not in every call (approximate)", default=False)
+    vocabulary_level: int = field("tokens of levels 1 to this; 5 is all", least=1, most=5, default=5)
+    block: int = field("tokens in a block; 0: the whole text, or half the canvas", least=0, default=0)
+    cache: bool = field("read what is around a block once a block, not in every call", default=False)
 
 
-SAMPLING_PRESETS: dict[str, dict[str, Any]] = {  # laid over the run's own settings; quality is not measured
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be written; with a `SamplingConfig`, all that a text depends on."""
+
+    prompt: str = field("text at the start; ____, [MASK:12] and [EDIT:words] are gaps in it", default="")
+    ending: str = field("text at the end", default="")
+    length: int = field("tokens between them; 0: fills the canvas", least=0, most=65_536, default=0)
+    seed: int = field("the same seed gives the same text", least=0, default=0)
+    best_of: int = field("texts that the best is chosen from", least=1, most=256, default=1)
+    style: str = field("by nearness to the book, or to a chapter (its number or title)", default="book")
+    sentence_length: float = field("and to so many words a sentence; 0: any", least=0, default=0.0)
+    most_copied: int = field("longest run of the book's tokens that may stand; 0: any", least=0, default=0)
+
+
+# Laid over a run's own settings; docs/results.md has what they do to speed and quality.
+SAMPLING_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "creative": {"temperature": 1.0, "top_p": 0.97},
     "conservative": {"temperature": 0.4, "top_p": 0.8},
-    "fast": {"sampler": "confidence", "steps": 32, "threshold": 0.9},
+    "fast": {"sampler": "confidence", "steps": 8, "block": 64, "cache": True},
 }
 
 
 class SampleError(UserError):
     """A request that cannot be met; one line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What is to be written; with the settings, all that a text depends on."""
-
-    prompt: str = field(
-        "text that stays, at the start; in it ____ is a gap, [MASK:12] a gap of 12 tokens, and the words in "
-        "[EDIT:words] are written anew",
-        default="",
-    )
-    ending: str = field("text that stays, at the end", default="")
-    length: int = field(
-        "tokens to write after the prompt (default: the rest of the canvas, or none after gaps)",
-        least=0,
-        most=65_536,
-        default=0,
-    )
-    seed: int = field("the same seed gives the same text", least=0, default=0)
-    best_of: int = field("texts to choose from, by style", least=1, most=256, default=1)
-    style: str = field(
-        "what the best of several is near to: book, or the number of a chapter", default="book"
-    )
-    sentence_length: float = field(
-        "words of a sentence that the best of several comes near; 0: any", least=0, default=0.0
-    )
-    most_copied: int = field(
-        "longest run of tokens that may be the book's; longer ones are written again; 0: any",
-        least=0,
-        default=0,
-    )
 
 
 def check_sampling(sampling: SamplingConfig, request: Request | None = None) -> None:

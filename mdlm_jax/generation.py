@@ -23,8 +23,6 @@ from flax import nnx
 
 from mdlm_jax.configuration import ModelConfig, Request, SampleError, SamplingConfig
 from mdlm_jax.diffusion import subs
-from mdlm_jax.evaluation import style
-from mdlm_jax.evaluation.likelihood import window_nats
 from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law
 from mdlm_jax.run_directory import Trained
@@ -33,8 +31,6 @@ from mdlm_jax.train_state import build
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
 GAP = re.compile(r"_{4,}|\[MASK:(\d{1,4})\]|\[EDIT:([^\]]+)\]")
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # that are tried for a gap of unknown length
-ROUNDS = 8  # in which copied spans are written again before a text is refused
 
 
 class Window(NamedTuple):
@@ -64,7 +60,7 @@ def next_window(masked: np.ndarray, room: int, block: int) -> Window:
 
 @functools.cache
 def _denoise(model: ModelConfig, width: int) -> Callable:
-    """What `sampler` calls; context: weights, forbidden rows [V], positions in use, and where the block begins.
+    """What `sampler` calls; context: weights, forbidden rows [V], positions in use, where the block begins.
 
     `width` positions from there are computed, what is beside them is read from the memory.
     """
@@ -103,7 +99,7 @@ def levels(run: Trained) -> np.ndarray:
 
 def for_twin(settings: SamplingConfig) -> SamplingConfig:
     """The settings as an autoregressive model can follow them: from left to right, one at a time."""
-    off = {"steps": 0, "threshold": 1.0, "schedule": "linear", "remask": 0.0, "cache": True}
+    off: Any = {"steps": 0, "threshold": 1.0, "schedule": "linear", "remask": 0.0, "cache": True}
     return dataclasses.replace(settings, sampler="left_to_right", **off)
 
 
@@ -131,9 +127,11 @@ def unmask(
     if settings.sampler == "importance":
         # Rare words carry most. The data's own importance is per occurrence, in shards a run may not have.
         importance = ((levels(run) - 1) / 5).astype(np.float32)
-    law = Law(*(getattr(settings, name) for name in Law._fields[:-1]), importance)
-    plan = Plan(*(getattr(settings, name) for name in Plan._fields[:-2]), min(block, canvas), max(shown, 0))
-    calls, number = 0, 0
+    values: Any = dataclasses.asdict(settings)
+    law = Law(**{name: values[name] for name in Law._fields[:-1]}, importance=importance)
+    named: Any = {name: values[name] for name in Plan._fields[:-2]}
+    plan = Plan(**named, seats=min(block, canvas), shown=max(shown, 0))
+    calls = number = 0
     while (masked := tokens == special["mask"]).any():
         lo, first, stop, hi = next_window(masked, room, block)
         used, row = np.int32(1 + hi - lo), np.full((1, canvas), special["pad"], np.int32)
@@ -143,11 +141,11 @@ def unmask(
         start = np.int32(min(1 + first - lo, canvas - width))
         arguments: Any = (
             _denoise(model, width),
-            (run.params, forbidden, used, start),
+            (run.compute_params, forbidden, used, start),
             jax.random.fold_in(key, number) if number else key,
             *(row, due, law),
         )
-        memory = _read(model, run.params, row, used) if width < canvas else ()
+        memory = _read(model, run.compute_params, row, used) if width < canvas else ()
         options: Any = {"plan": plan, "mask_id": special["mask"], "memory": memory}
         if shown < 0:
             state = jax.device_get(sample(*arguments, **options)._replace(key=(), memory=()))
@@ -169,7 +167,7 @@ def pieces(run: Trained, request: Request, gaps: list[int]) -> tuple[np.ndarray,
     SampleError.
     """
     mask, found, at, unknown = run.dataset.special_ids["mask"], [], 0, iter(gaps)
-    encode = functools.partial(run.tokenizer.encode)
+    encode = run.tokenizer.encode
     for gap in GAP.finditer(request.prompt):
         before = request.prompt[at : gap.start()]
         found += encode(before.rstrip(" ")).ids
@@ -188,25 +186,6 @@ def pieces(run: Trained, request: Request, gaps: list[int]) -> tuple[np.ndarray,
     return tokens, tokens == mask
 
 
-def choose_gaps(run: Trained, request: Request, settings: SamplingConfig) -> list[int]:
-    """A length for each ____, one after the other: that with the lowest bound of the text around it."""
-    gaps = [LENGTHS[3] for gap in GAP.finditer(request.prompt) if not (gap[1] or gap[2])]
-    room, special = run.config.model.seq_len - 1, run.dataset.special_ids
-    for which in range(len(gaps)):
-        bounds = []
-        for length in LENGTHS:
-            trial = [*gaps[:which], length, *gaps[which + 1 :]]
-            tokens, masked = pieces(run, request, trial)
-            finish(unmask(run, tokens, np.ones(len(tokens)), jax.random.key(request.seed), settings, -1))
-            lo = max(0, min(int(np.argmax(masked)) - room // 2, len(tokens) - room))
-            part = np.array([special["eos"], *tokens[lo : lo + room]], np.int32)
-            row = np.pad(part, (0, room + 1 - len(part)), constant_values=special["pad"])
-            nats = window_nats(run.config.model, run.params, run.forbidden, row, len(part), special["mask"])
-            bounds.append(float(nats))
-        gaps[which] = LENGTHS[int(np.argmin(bounds))]
-    return gaps
-
-
 def finish(frames: Frames, look: Callable[[SampleFrame], object] = lambda frame: None) -> Any:
     """What a generator returns in the end; `look` sees every frame."""
     while True:
@@ -214,92 +193,3 @@ def finish(frames: Frames, look: Callable[[SampleFrame], object] = lambda frame:
             look(next(frames))
         except StopIteration as end:
             return end.value
-
-
-@functools.lru_cache(maxsize=8)
-def _reference(run: Trained, chapter: str) -> Any:
-    return style.reference(run.dataset, run.tokenizer, None if chapter == "book" else chapter)
-
-
-@functools.lru_cache(maxsize=2)
-def _book_runs(run: Trained, n: int) -> Any:
-    return style.book_runs(run.dataset, n)
-
-
-def _written(
-    run: Trained, request: Request, settings: SamplingConfig, gaps: list[int], candidate: int, shown: int
-) -> Frames:
-    """One candidate: frames, then tokens, written, sure, network calls, and how much of it was copied."""
-    tokens, written = pieces(run, request, gaps)
-    sure, key = np.ones(len(tokens)), jax.random.key(request.seed)
-    key = jax.random.fold_in(key, 2**31 + candidate) if candidate else key
-    calls, copied, rounds = (yield from unmask(run, tokens, sure, key, settings, shown)), [], 0
-    if request.most_copied:
-        runs = _book_runs(run, request.most_copied)
-        while copied := [
-            (a + int(begin), b + int(begin))
-            for begin, end in _stretches(written)
-            for a, b in style.copied(tokens[begin:end].tolist(), runs)
-        ]:
-            if rounds == ROUNDS:
-                break
-            rounds += 1
-            for a, b in copied:
-                tokens[a:b] = run.dataset.special_ids["mask"]
-            again = jax.random.fold_in(key, 2**30 + rounds)
-            calls += yield from unmask(run, tokens, sure, again, settings, shown)
-    return tokens, written, sure, calls, copied, rounds
-
-
-def _stretches(flags: np.ndarray) -> np.ndarray:
-    """[K, 2]: where runs of true flags begin and end."""
-    return np.flatnonzero(np.diff(np.pad(flags.astype(np.int8), 1))).reshape(-1, 2)
-
-
-def generate(
-    run: Trained, request: Request, settings: SamplingConfig, shown: int = -1
-) -> Generator[SampleFrame, None, dict[str, Any]]:
-    """Yields the frames of one text (with `shown` likeliest tokens; none if it is negative), and
-    returns it with the metadata that reproduce it. Raises SampleError.
-    """
-    if run.config.model.causal:
-        settings = for_twin(settings)
-        if GAP.search(request.prompt) or request.ending:
-            raise SampleError("an autoregressive model writes on from the prompt: no gaps and no --ending")
-    elif settings.sampler == "left_to_right" and settings.steps:
-        settings = dataclasses.replace(settings, steps=0)
-    for name in ("prompt", "ending"):
-        if any("\ud800" <= c <= "\udfff" for c in getattr(request, name)):
-            raise SampleError(f"--{name} is not valid UTF-8")
-    gaps = choose_gaps(run, request, settings)
-    scores, best = [], 0
-    if request.best_of > 1:
-        for candidate in range(request.best_of):
-            tokens, *_ = finish(_written(run, request, settings, gaps, candidate, -1))
-            text = run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
-            target = request.sentence_length or None
-            scores.append(style.score(_reference(run, request.style), text, target))
-        best = int(np.argmin(scores))
-    tokens, written, sure, calls, copied, rounds = yield from _written(
-        run, request, settings, gaps, best, shown
-    )
-    if copied:
-        a, b = copied[0]
-        told = f"a run of {b - a} tokens is still the book's after {ROUNDS} rounds"
-        raise SampleError(f"{told}; raise --most_copied or --temperature, or take another --seed")
-    nats = float(-np.log(np.maximum(sure[written], np.finfo(np.float32).tiny)).sum())
-    return {
-        "text": run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False),
-        **dataclasses.asdict(request),
-        **dataclasses.asdict(settings),
-        "written": int(written.sum()),
-        "log_prob_per_token": -nats / max(int(written.sum()), 1),
-        "network_calls": calls,
-        "gaps": gaps,
-        "chosen": best,
-        "scores": scores,
-        "rounds_against_copies": rounds,
-        "tokens": tokens.tolist(),
-        "checkpoint": run.checkpoint,
-        "model_hash": run.model_hash,
-    }

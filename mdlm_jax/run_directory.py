@@ -137,10 +137,15 @@ class Trained:
     config: Config
     dataset: Dataset
     tokenizer: Tokenizer
-    params: Any  # in the precision of the run
+    params: Any
     forbidden: np.ndarray
     checkpoint: str  # <stage>/<step>
     model_hash: str
+
+    @functools.cached_property
+    def compute_params(self) -> Any:
+        """The weights in the precision of the run."""
+        return cast(self.params, self.config.precision)
 
 
 def load(workdir: Path, weights: str = "ema") -> Trained:
@@ -155,7 +160,7 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
                 config,
                 dataset,
                 load_tokenizer(workdir / "tokenizer.json"),
-                cast(checkpoint.restore(path, like, f".{weights}"), config.precision),
+                checkpoint.restore(path, like, f".{weights}"),
                 forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
                 f"{directory.name}/{path.name}",
                 hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],

@@ -9,12 +9,10 @@ import functools
 import json
 import os
 import re
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mdlm_jax import cli, frames
 from mdlm_jax.configuration import (
@@ -29,7 +27,10 @@ from mdlm_jax.configuration import (
     read_json,
 )
 from mdlm_jax.evaluation.summary import no_run
-from mdlm_jax.progress import PlanProgress
+from mdlm_jax.ui import modes
+from mdlm_jax.ui.progress import PlanProgress
+from mdlm_jax.ui.prompt_loop import prompt_loop
+from mdlm_jax.ui.replay import replay
 
 WHAT = {f.name: f for kind in (Request, SamplingConfig) for f in dataclasses.fields(kind)}
 NAMES = (*WHAT, "preset")
@@ -88,48 +89,10 @@ def save(result: dict[str, Any], workdir: Path) -> Path:
     return path
 
 
-def read_prompts(path: Path) -> list[dict[str, Any]]:
-    """The options in each line of a prompts file. Raises SampleError."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        found = [json.loads(x) if x.startswith("{") else {"prompt": x} for x in lines if x.strip()]
-    except ValueError as error:
-        raise SampleError(f"{path} is neither text in UTF-8 nor JSON lines: {error}") from None
-    if not found:
-        raise SampleError(f"{path} holds no prompts; write one a line")
-    return found
-
-
-def already(path: Path, jobs: list[dict[str, Any]]) -> int:
-    """How many of the jobs an output holds; a line that was cut short goes. Raises SampleError."""
-    whole = path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
-    try:
-        told = [json.loads(line) for line in whole]
-        same = all(t["prompt"] == j.get("prompt", "") and t["seed"] == j["seed"] for t, j in zip(told, jobs))
-    except (ValueError, LookupError, TypeError):
-        same = False
-    if len(whole) > len(jobs) or not same:
-        raise SampleError(f"{path} holds other things; remove it, or name another --output")
-    path.write_bytes(b"".join(line + b"\n" for line in whole))
-    return len(whole)
-
-
-def timed(make: Callable[[], Any]) -> tuple[float, Any]:
-    """The median seconds of five calls after two, and what the last returned."""
-    seconds = []
-    for _ in range(7):
-        begun = time.perf_counter()
-        found = make()
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds[2:]), found
-
-
 def run_command() -> None:
     """Samples and prints. Raises SampleError, RunError, CheckpointError or DataError, one line each."""
     a = parser().parse_args()
     if a.replay:
-        from mdlm_jax.ui.replay import replay
-
         with open(a.replay, encoding="utf-8") as file:
             return replay(file, sys.stdout.isatty(), functools.partial(print, flush=True))
     if a.workdir is None:
@@ -137,20 +100,22 @@ def run_command() -> None:
     told = read_json(a.again, SampleError, f"there is no {a.again}; see samples/ of a run") if a.again else {}
     given = {name: value for name in NAMES if (value := getattr(a, name)) is not None}
     given |= {name: told[name] for name in WHAT if name in told}
-    lines = [given | line for line in read_prompts(a.prompts)] if a.prompts else [given]
+    lines = [given | line for line in modes.read_prompts(a.prompts)] if a.prompts else [given]
     if a.num_samples < 1:
         raise SampleError(f"--num_samples must be at least 1, not {a.num_samples}")
     jobs = [x | {"seed": settings_of(x, None)[0].seed + i} for x in lines for i in range(a.num_samples)]
     for job in jobs:  # all mistakes are told before anything is slow
         settings_of(job, None)
-    if (a.stream or a.record) and (len(jobs) > 1 or a.interactive or a.benchmark):
+    recorded = a.stream or a.record
+    if recorded and (len(jobs) > 1 or a.prompts or a.interactive or a.benchmark):
         raise SampleError("--stream and --record are for one text; leave the other options out")
     if a.output and not a.prompts:
         raise SampleError("--output needs --prompts; a single text is saved in the run's samples/")
     if not (a.workdir / "config.json").exists():
         raise SampleError(f"{no_run(a.workdir)}; launch.py makes one")
     print(f"loading {a.workdir} ...", file=sys.stderr, flush=True)
-    from mdlm_jax.generation import finish, generate
+    from mdlm_jax.evaluation.candidates import generate
+    from mdlm_jax.generation import finish
     from mdlm_jax.run_directory import cache_compilations, load
 
     cache_compilations(Path(__file__).resolve().parent.parent / ".jax_cache")
@@ -160,57 +125,35 @@ def run_command() -> None:
     if told and told.get("model_hash") != run.model_hash:
         raise SampleError(f"{a.again} is of other weights ({told.get('checkpoint')}, not {run.checkpoint})")
 
-    def write(values: dict[str, Any], sinks: list[IO[str]]) -> dict[str, Any]:
-        request, settings = settings_of(values, run.config.sampling)
-        pieces = [run.tokenizer.id_to_token(i) for i in range(run.tokenizer.get_vocab_size())]
-        head = frames.header(pieces, request.seed, settings.sampler, run.model_hash)
+    def steps(values: dict[str, Any], shown: int = -1) -> Any:
+        return generate(run, *settings_of(values, run.config.sampling), shown)
 
-        def tell(line: str) -> None:
-            for sink in sinks:
-                print(line, file=sink, flush=True)
+    def write(values: dict[str, Any]) -> dict[str, Any]:
+        return finish(steps(values)) | {"weights": a.weights}
 
-        tell(head)
-        steps = generate(run, request, settings, SHOWN if sinks else -1)
-        return finish(steps, lambda frame: tell(frames.dumps(frame))) | {"weights": a.weights}
+    def tell_all(tell: Callable[[str], None]) -> dict[str, Any]:
+        request, settings = settings_of(jobs[0], run.config.sampling)
+        pieces = [str(run.tokenizer.id_to_token(i)) for i in range(run.tokenizer.get_vocab_size())]
+        tell(frames.header(pieces, request.seed, settings.sampler, run.model_hash))
+        return finish(steps(jobs[0], SHOWN), lambda x: tell(frames.dumps(x))) | {"weights": a.weights}
 
     if a.interactive:
-        from mdlm_jax.ui.prompt_loop import loop
-
-        return loop(lambda values: frames.printable(write(given | values, [])["text"]), NAMES)
+        return prompt_loop(lambda values: frames.printable(write(given | values)["text"]), NAMES)
     print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
     if a.benchmark:
-        seconds, made = timed(lambda: write(given, []))
-        asked = settings_of(given, run.config.sampling)
-        first, _ = timed(lambda: next(generate(run, *asked, 0), None))
-        number, calls = made["written"], made["network_calls"]
-        print(f"{number} tokens in {seconds:.3f} s, {number / seconds:,.0f} a second")
-        print(f"{calls} network calls, {1000 * seconds / max(calls, 1):.2f} ms each")
-        print(f"first frame of a stream: {1000 * first:.0f} ms")
-        return None
+        return modes.benchmark(lambda: write(given), lambda: next(steps(given, 0), None))
     if a.prompts:
-        progress, done = PlanProgress(len(jobs)), already(a.output, jobs) if a.output else 0
-        sink = open(a.output, "a", encoding="utf-8") if a.output else sys.stdout
-        for number, job in enumerate(jobs[done:], done + 1):
-            print(json.dumps(write(job, []), ensure_ascii=False), file=sink, flush=True)
-            progress.update(number, f"{number} of {len(jobs)} texts")
-        return progress.stop()
+        return modes.batch(jobs, a.output, write, PlanProgress(len(jobs)).update)
     for job in jobs:
-        sinks = [sys.stdout] if a.stream else []
-        partial = a.record and a.record.with_name(f"{a.record.name}.partial")
-        if partial:
-            sinks.append(open(partial, "w", encoding="utf-8"))
-        result = write(job, sinks)
-        if partial:
-            sinks[-1].close()
-            partial.replace(a.record)
+        result = modes.record(a.record, a.stream, tell_all) if recorded else write(job)
+        path = save(result, a.workdir)
         if told:
             same = told["tokens"] == result["tokens"]
             print("the same text" if same else "ANOTHER text than was saved", file=sys.stderr)
-        path, text = save(result, a.workdir), frames.printable(result["text"])
         if a.stream:
             print(f"saved as {path}", file=sys.stderr)
         else:
-            print(f"--- seed {result['seed']}, {path} ---\n{text}\n", flush=True)
+            print(f"--- seed {result['seed']}, {path} ---\n{frames.printable(result['text'])}\n", flush=True)
     return None
 
 

@@ -77,21 +77,10 @@ def begin(
         when = jnp.floor(times * plan.steps).astype(jnp.int32)
     else:
         when = jnp.argsort(jnp.argsort(jnp.where(masked, times, 2.0), axis=1), axis=1).astype(jnp.int32)
-    shown = (*tokens.shape, plan.shown)
-    return SampleState(
-        jnp.where(masked, mask_id, tokens).astype(jnp.int32),
-        masked,
-        masked,
-        jnp.zeros_like(masked),
-        jnp.where(masked, 0.0, 1.0),
-        jnp.zeros(tokens.shape[0]),
-        jnp.zeros(shown, jnp.int32),
-        jnp.zeros(shown),
-        when,
-        jnp.int32(0),
-        key,
-        memory,
-    )
+    shown, canvas = (*tokens.shape, plan.shown), jnp.where(masked, mask_id, tokens).astype(jnp.int32)
+    sure = jnp.where(masked, 0.0, 1.0), jnp.zeros(len(tokens)), jnp.zeros(shown, jnp.int32), jnp.zeros(shown)
+    changed = jnp.zeros_like(masked)
+    return SampleState(canvas, masked, masked, changed, *sure, when, jnp.int32(0), key, memory)
 
 
 def group_size(seats: int, plan: Plan) -> int:
@@ -248,8 +237,8 @@ def _burst(
     """At most `most` steps from i: their number, the last state, and row 0 of each step's [BURST, ...]."""
 
     def view(state: SampleState) -> SampleState:
-        kept = state._replace(free=(), when=(), calls=(), key=(), memory=())
-        return jax.tree.map(lambda x: x[0], kept)
+        unseen: Any = {"free": (), "when": (), "calls": (), "key": (), "memory": ()}
+        return jax.tree.map(lambda x: x[0], state._replace(**unseen))
 
     def body(carry: tuple) -> tuple:
         n, state, seen = carry
@@ -284,17 +273,9 @@ def sample_stream(
             frame = jax.tree.map(lambda x, j=j: x[j], done)
             written = frame.changed & ~frame.masked
             shown = zip(frame.likeliest[written].tolist(), frame.chances[written].tolist(), strict=True)
-            yield SampleFrame(
-                step=i + j + 1,
-                num_steps=int(num_steps),
-                block=0,
-                tokens=frame.tokens,
-                is_masked=frame.masked,
-                changed=frame.changed,
-                confidence=frame.confidence,
-                log_prob=float(frame.log_prob) - before,
-                top_k=[list(zip(*pair, strict=True)) for pair in shown] if plan.shown else [],
-            )
+            top = [list(zip(*pair, strict=True)) for pair in shown] if plan.shown else []
+            canvas = frame.tokens, frame.masked, frame.changed, frame.confidence
+            yield SampleFrame(i + j + 1, int(num_steps), 0, *canvas, float(frame.log_prob) - before, top)
             before = float(frame.log_prob)
         if n < limit:
             return

@@ -55,7 +55,7 @@ def forbidden_rows(config: ModelConfig, vocab_size: int, special_ids: dict[str, 
 def denoiser(
     config: ModelConfig,
     params: Any,
-    forbidden: np.ndarray,
+    forbidden: np.ndarray | jax.Array,
     segments: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> diffusion.DenoiseFn:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mdlm_jax import progress
+from mdlm_jax.ui import progress
 
 
 @pytest.fixture

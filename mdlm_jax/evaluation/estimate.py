@@ -23,8 +23,8 @@ from mdlm_jax.data import Dataset, held_out_windows
 from mdlm_jax.diffusion import Density, capacity
 from mdlm_jax.model import count_parameters, flops_per_token
 from mdlm_jax.optimizer import make_optimizer
-from mdlm_jax.progress import clock
 from mdlm_jax.train_state import init_params, make_loss
+from mdlm_jax.ui.progress import clock
 
 # The share of the probe's rate that a run sustains, and seconds to compile a program. CPU: measured on two
 # AVX-512 cores (0.33 tiny, 0.41 small, 0.55 base, 0.45 evaluation). Accelerator: assumed, not measured.

@@ -182,7 +182,7 @@ def window_nats(
     model: ModelConfig, params: Any, forbidden: jax.Array, tokens: jax.Array, used: jax.Array, mask_id: int,
     strata: int = 16,
 ) -> jax.Array:  # fmt: skip
-    """The bound of one window int [L], in nats per token: `used` positions of it, the first of which is given.
+    """The bound of a window int [L], in nats per token: `used` positions of it, the first of which is given.
 
     The masks are the same for every text of its length, so that two texts differ by what they say.
     """

@@ -9,7 +9,7 @@ HELP = """A line is a prompt (____ in it is a gap; an empty line prompts with no
 /help         this                                   /quit         ends, as Ctrl-D does"""
 
 
-def loop(
+def prompt_loop(
     write: Callable[[dict[str, str]], str],
     names: Collection[str],
     read: Callable[[str], str] = input,

@@ -35,9 +35,8 @@ def replay(lines: Iterable[str], terminal: bool, say: Callable[[str], None], pau
         number, nats = number + 1, nats + frame.log_prob
         text = frames.text(pieces, document)
         if terminal:
-            say(
-                f"{CLEAR}{frames.printable(text)}\n\n{frame.step} of {frame.num_steps}, block {frame.block + 1}"
-            )
+            place = f"step {frame.step} of {frame.num_steps}, block {frame.block + 1}"
+            say(f"{CLEAR}{frames.printable(text)}\n\n{place}")
             time.sleep(pause)
         shown += int(frame.changed.sum())
     say(f"{frames.printable(text)}\n\n{number} steps, {shown} changes, {nats:.1f} nats, seed {head['seed']}")

@@ -1,0 +1,135 @@
+"""Which text is taken: the length of a gap by the bound, one of several by style, and none that copies."""
+
+import dataclasses
+import functools
+from collections.abc import Generator
+from typing import Any
+
+import jax
+import numpy as np
+
+from mdlm_jax.configuration import Request, SampleError, SamplingConfig
+from mdlm_jax.data import Dataset
+from mdlm_jax.evaluation import style
+from mdlm_jax.evaluation.likelihood import window_nats
+from mdlm_jax.evaluation.losses import dataset_of
+from mdlm_jax.frames import SampleFrame
+from mdlm_jax.generation import GAP, Frames, finish, for_twin, pieces, unmask
+from mdlm_jax.run_directory import Trained
+
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # that are tried for a gap of unknown length
+ROUNDS = 8  # in which copied spans are written again before a text is refused
+
+
+def choose_gaps(run: Trained, request: Request, settings: SamplingConfig) -> list[int]:
+    """A length for each ____, one after the other: that with the lowest bound of the text around it."""
+    gaps = [LENGTHS[3] for gap in GAP.finditer(request.prompt) if not (gap[1] or gap[2])]
+    room, special = run.config.model.seq_len - 1, run.dataset.special_ids
+    for which in range(len(gaps)):
+        bounds = []
+        for length in LENGTHS:
+            trial = [*gaps[:which], length, *gaps[which + 1 :]]
+            tokens, masked = pieces(run, request, trial)
+            finish(unmask(run, tokens, np.ones(len(tokens)), jax.random.key(request.seed), settings, -1))
+            lo = max(0, min(int(np.argmax(masked)) - room // 2, len(tokens) - room))
+            part = np.array([special["eos"], *tokens[lo : lo + room]], np.int32)
+            row = np.pad(part, (0, room + 1 - len(part)), constant_values=special["pad"])
+            nats = window_nats(
+                run.config.model, run.compute_params, run.forbidden, row, len(part), special["mask"]
+            )
+            bounds.append(float(nats))
+        gaps[which] = LENGTHS[int(np.argmin(bounds))]
+    return gaps
+
+
+def _shards(run: Trained) -> Dataset:
+    return dataset_of(run.dataset.path, run.dataset.path / "data")
+
+
+@functools.lru_cache(maxsize=8)
+def _reference(run: Trained, chapter: str) -> style.Reference:
+    return style.reference(_shards(run), run.tokenizer, None if chapter == "book" else chapter)
+
+
+@functools.lru_cache(maxsize=2)
+def _book_runs(run: Trained, n: int) -> Any:
+    return style.book_runs(_shards(run), n)
+
+
+def _written(
+    run: Trained, request: Request, settings: SamplingConfig, gaps: list[int], candidate: int, shown: int
+) -> Frames:
+    """One candidate: frames, then tokens, written, sure, network calls, and how much of it was copied."""
+    tokens, written = pieces(run, request, gaps)
+    sure, key = np.ones(len(tokens)), jax.random.key(request.seed)
+    key = jax.random.fold_in(key, 2**31 + candidate) if candidate else key
+    calls, copied, rounds = (yield from unmask(run, tokens, sure, key, settings, shown)), [], 0
+    if request.most_copied:
+        runs = _book_runs(run, request.most_copied)
+        while copied := [
+            (a + int(begin), b + int(begin))
+            for begin, end in _stretches(written)
+            for a, b in style.copied(tokens[begin:end].tolist(), runs)
+        ]:
+            if rounds == ROUNDS:
+                break
+            rounds += 1
+            for a, b in copied:
+                tokens[a:b] = run.dataset.special_ids["mask"]
+            again = jax.random.fold_in(key, 2**30 + rounds)
+            calls += yield from unmask(run, tokens, sure, again, settings, shown)
+    return tokens, written, sure, calls, copied, rounds
+
+
+def _stretches(flags: np.ndarray) -> np.ndarray:
+    """[K, 2]: where runs of true flags begin and end."""
+    return np.flatnonzero(np.diff(np.pad(flags.astype(np.int8), 1))).reshape(-1, 2)
+
+
+def generate(
+    run: Trained, request: Request, settings: SamplingConfig, shown: int = -1
+) -> Generator[SampleFrame, None, dict[str, Any]]:
+    """Yields the frames of one text (with `shown` likeliest tokens; none if it is negative), and
+    returns it with the metadata that reproduce it. Raises SampleError.
+    """
+    if run.config.model.causal:
+        settings = for_twin(settings)
+        if GAP.search(request.prompt) or request.ending:
+            raise SampleError("an autoregressive model writes on from the prompt: no gaps and no --ending")
+    elif settings.sampler == "left_to_right" and settings.steps:
+        settings = dataclasses.replace(settings, steps=0)
+    for name in ("prompt", "ending"):
+        if any("\ud800" <= c <= "\udfff" for c in getattr(request, name)):
+            raise SampleError(f"--{name} is not valid UTF-8")
+    gaps = choose_gaps(run, request, settings)
+    scores, best = [], 0
+    if request.best_of > 1:
+        for candidate in range(request.best_of):
+            tokens, *_ = finish(_written(run, request, settings, gaps, candidate, -1))
+            text = run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+            target = request.sentence_length or None
+            scores.append(style.score(_reference(run, request.style), text, target))
+        best = int(np.argmin(scores))
+    tokens, written, sure, calls, copied, rounds = yield from _written(
+        run, request, settings, gaps, best, shown
+    )
+    if copied:
+        a, b = copied[0]
+        told = f"a run of {b - a} tokens is still the book's after {ROUNDS} rounds"
+        raise SampleError(f"{told}; raise --most_copied or --temperature, or take another --seed")
+    nats = float(-np.log(np.maximum(sure[written], np.finfo(np.float32).tiny)).sum())
+    return {
+        "text": run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False),
+        **dataclasses.asdict(request),
+        **dataclasses.asdict(settings),
+        "written": int(written.sum()),
+        "log_prob_per_token": -nats / max(int(written.sum()), 1),
+        "network_calls": calls,
+        "gaps": gaps,
+        "chosen": best,
+        "scores": scores,
+        "rounds_against_copies": rounds,
+        "tokens": tokens.tolist(),
+        "checkpoint": run.checkpoint,
+        "model_hash": run.model_hash,
+    }
