@@ -201,10 +201,11 @@ def check_sampling(sampling: SamplingConfig, request: Request | None = None) -> 
     if request and request.best_of == 1 and (request.sentence_length or request.style != "book"):
         raise ConfigError("config.best_of=1 leaves nothing to choose by style or sentence_length; raise it")
     if sampling.sampler in ("ancestral", "left_to_right"):
-        for name, off in (("threshold", 1.0), ("schedule", "linear"), ("remask", 0.0)):
+        one = (("steps", 0),) * (sampling.sampler == "left_to_right")
+        for name, off in (("threshold", 1.0), ("schedule", "linear"), ("remask", 0.0), *one):
             if (value := getattr(sampling, name)) != off:
-                told = f"config.sampling.{name}={value} needs a sampler that ranks positions"
-                raise ConfigError(f"{told}, such as confidence; {sampling.sampler} does not")
+                told = f"config.sampling.{name}={value} needs a sampler that ranks places, such as confidence"
+                raise ConfigError(f"{told}; {sampling.sampler} does not")
 
 
 @dataclasses.dataclass(frozen=True)

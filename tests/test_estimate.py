@@ -96,8 +96,8 @@ def test_memory_of_evaluation_and_sampling_is_bounded(dataset):
     compiled = program.lower(params, tokens, tokens, scored, key).compile(QUICK)
     assert 0.8 <= needed.evaluation / (held(compiled) - weights) <= 2
 
-    def denoise(context, tokens, index):
-        return denoiser(model, context[0], forbidden, context[1])(tokens, index)
+    def denoise(context, memory, tokens, index):
+        return denoiser(model, context[0], forbidden, context[1])(tokens, index), memory
 
     row = struct((1, length), jnp.int32)
     compiled = sample.lower(

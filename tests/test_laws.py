@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from toys import numpy_truncate, quick_jit
 
+from mdlm_jax import laws
 from mdlm_jax.laws import Law, certainty, draw, penalise, truncate, written_by
 
 quick_truncate = quick_jit(truncate)
@@ -97,6 +99,37 @@ def test_certainty_is_a_share(seed: int, rule: str):
     logits[0] = np.where(np.arange(9) == 2, 0.0, -np.inf)
     sure = np.asarray(certainty(rule, jnp.float32(logits), 0.0))
     assert (sure >= 0).all() and (sure <= 1).all() and sure[0] == 1
+
+
+@pytest.mark.parametrize("few", [4, 128])
+@pytest.mark.parametrize(
+    "law", [Law(), Law(1.5, 0, 0.6), Law(1.5, 3, 1.0), Law(1.0, 6, 0.9), Law(2.0, 0, 0.99)]
+)
+def test_drawing_from_few_or_from_all_is_one_law(monkeypatch, few: int, law: Law):
+    """Of nine tokens the likeliest four may be looked at, or all: by chi-square, and each log-probability."""
+    monkeypatch.setattr(laws, "FEW", few)
+    logits = np.random.default_rng(5).normal(size=9) * 1.5
+    golden, number = numpy_truncate(logits, law), 20_000
+    rows = jnp.broadcast_to(jnp.float32(logits), (number, 9))
+    tokens, log_prob = quick_jit(lambda key, rows, law: draw(key, rows, law))(jax.random.key(3), rows, law)
+    counts = np.bincount(tokens, minlength=9)
+    assert not counts[golden == 0].any()
+    np.testing.assert_allclose(log_prob, np.log(golden[np.asarray(tokens)]), atol=1e-4)
+    assert stats.chisquare(counts[golden > 0], number * golden[golden > 0]).pvalue > 1e-4
+
+
+@given(st.integers(0, 2**31), st.floats(0.3, 3.0), st.integers(0, 300), st.floats(0.05, 1.0))
+@settings(max_examples=40)
+def test_the_edge_is_found_in_a_real_vocabulary(seed: int, temperature: float, top_k: int, top_p: float):
+    """Of 2,000 tokens: the kept set is the smallest that reaches top_p, whatever its size."""
+    logits = np.random.default_rng(seed).normal(size=(2, 2000)) * 4
+    law = Law(temperature, top_k, top_p)
+    for ours, row in zip(np.asarray(quick_truncate(jnp.float32(logits), law)), logits, strict=True):
+        p = numpy_truncate(row, law._replace(top_p=1.0))
+        kept = ours > -np.inf
+        assert p[kept].sum() >= top_p - 1e-4 and p[kept].min() >= p[~kept].max(initial=0)
+        assert p[kept].sum() - p[kept].min() <= top_p + 1e-4  # one less would not reach it
+        np.testing.assert_allclose(np.exp(ours[kept]), p[kept] / p[kept].sum(), rtol=2e-3, atol=1e-6)
 
 
 def test_greedy_draws_the_likeliest_without_a_key():

@@ -164,6 +164,59 @@ def test_only_the_chosen_positions_are_scored():
     assert all(canvas[0, place] == MASK for (canvas, _), place in zip(calls, asked, strict=True))
 
 
+def test_left_to_right_is_in_reading_order():
+    tokens = np.array([[MASK, 2, MASK, MASK]])
+    arguments = jnp.float32(TABLE), jax.random.key(0), tokens, tokens == MASK, Law()
+    frames = list(sample_stream(denoise, *arguments, plan=Plan("left_to_right"), mask_id=MASK))
+    assert [np.flatnonzero(f.changed).tolist() for f in frames] == [[0], [2], [3]]
+
+
+@pytest.mark.parametrize(
+    "plan", [Plan("ancestral", 3), Plan("confidence", 3), Plan("margin", 0, "linear", 0.5)]
+)
+def test_seats_change_nothing_but_the_work(plan: Plan):
+    """Told how many positions are masked, a sampler asks for no others and writes the same text."""
+    asked = []
+
+    def recording(table: jax.Array, memory: tuple, tokens: jax.Array, index: jax.Array) -> tuple:
+        asked.append(index.shape[0])
+        return by_number(table, memory, tokens, index)
+
+    length = 12
+    tokens = np.random.default_rng(0).integers(0, LETTERS, (2, length))
+    tokens[0, [1, 4, 7, 8, 11]], tokens[1, 2:5] = MASK, MASK
+    arguments = network(0, length), jax.random.key(2), tokens, tokens == MASK, Law()
+    texts = []
+    for seats in (0, 5):
+        texts.append(sample(recording, *arguments, plan=plan._replace(seats=seats), mask_id=MASK).tokens)
+        assert max(asked) <= 2 * (seats or length)
+        asked.clear()
+    np.testing.assert_array_equal(texts[0], texts[1])
+
+
+def test_the_memory_goes_from_call_to_call_and_the_likeliest_are_shown():
+    """A network that counts its calls, in the memory, and says the count by what it finds likely."""
+
+    def counting(_: None, memory: jax.Array, tokens: jax.Array, index: jax.Array) -> tuple:
+        logits = jnp.where(jnp.arange(V) == memory % LETTERS, 2.0, 0.0) - 0.1 * jnp.arange(V)
+        return subs(jnp.broadcast_to(logits, (len(index), V)), FORBIDDEN), memory + 1
+
+    tokens = np.full((1, 6), MASK)
+    for plan in (Plan(shown=3), Plan("margin", 3, shown=3)):
+        arguments = None, jax.random.key(0), tokens, tokens == MASK, Law()
+        frames = list(sample_stream(counting, *arguments, plan=plan, mask_id=MASK, memory=jnp.int32(0)))
+        assert len(frames) == (plan.steps or 6)
+        for i, frame in enumerate(frames):
+            assert len(frame.top_k) == frame.changed.sum()
+            for top in frame.top_k:
+                others = [letter for letter in range(LETTERS) if letter != i % LETTERS]
+                assert [token for token, _ in top] == [i % LETTERS, *others[:2]]
+                p = np.exp(2.0 * (np.arange(LETTERS) == i % LETTERS) - 0.1 * np.arange(LETTERS))
+                np.testing.assert_allclose([q for _, q in top], [(p / p.sum())[t] for t, _ in top], rtol=1e-5)
+    state = sample(counting, *arguments, plan=plan, mask_id=MASK, memory=jnp.int32(0))
+    assert state.memory == state.calls == len(frames)
+
+
 def test_a_crowded_step_writes_all_that_are_due():
     """More positions can fall into a step than are gathered in the usual case; all of them are written."""
     length, steps = 64, 16

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Generator
 from typing import Any
 
@@ -74,8 +75,8 @@ def _written(
             if rounds == ROUNDS:
                 break
             rounds += 1
-            for a, b in copied:
-                tokens[a:b] = run.dataset.special_ids["mask"]
+            for a, b in copied:  # a causal model cannot write towards what follows
+                tokens[a : None if run.config.model.causal else b] = run.dataset.special_ids["mask"]
             again = jax.random.fold_in(key, 2**30 + rounds)
             calls += yield from unmask(run, tokens, sure, again, settings, shown)
     return tokens, written, sure, calls, copied, rounds
@@ -89,15 +90,13 @@ def _stretches(flags: np.ndarray) -> np.ndarray:
 def generate(
     run: Trained, request: Request, settings: SamplingConfig, shown: int = -1
 ) -> Generator[SampleFrame, None, dict[str, Any]]:
-    """Yields the frames of one text (with `shown` likeliest tokens; none if it is negative), and
-    returns it with the metadata that reproduce it. Raises SampleError.
+    """Yields the frames of one text (with `shown` likeliest tokens; none if it is negative), and returns it
+    with the metadata that reproduce it. Raises SampleError.
     """
     if run.config.model.causal:
         settings = for_twin(settings)
         if GAP.search(request.prompt) or request.ending:
             raise SampleError("an autoregressive model writes on from the prompt: no gaps and no --ending")
-    elif settings.sampler == "left_to_right" and settings.steps:
-        settings = dataclasses.replace(settings, steps=0)
     for name in ("prompt", "ending"):
         if any("\ud800" <= c <= "\udfff" for c in getattr(request, name)):
             raise SampleError(f"--{name} is not valid UTF-8")
@@ -105,10 +104,10 @@ def generate(
     scores, best = [], 0
     if request.best_of > 1:
         for candidate in range(request.best_of):
-            tokens, *_ = finish(_written(run, request, settings, gaps, candidate, -1))
+            tokens, *_, copied, _ = finish(_written(run, request, settings, gaps, candidate, -1))
             text = run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
-            target = request.sentence_length or None
-            scores.append(style.score(_reference(run, request.style), text, target))
+            score = style.score(_reference(run, request.style), text, request.sentence_length or None)
+            scores.append(math.inf if copied else score)
         best = int(np.argmin(scores))
     tokens, written, sure, calls, copied, rounds = yield from _written(
         run, request, settings, gaps, best, shown

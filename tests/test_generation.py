@@ -1,0 +1,218 @@
+"""Documents of any length: their windows, what the cache changes, the twin, gaps; on random weights."""
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from toys import NETWORK, config, random_params
+
+from mdlm_jax import generation, sampler
+from mdlm_jax.configuration import Request, SampleError, SamplingConfig
+from mdlm_jax.data import Dataset
+from mdlm_jax.diffusion import autoregressive_nats
+from mdlm_jax.generation import finish, for_twin, next_window, pieces, unmask
+from mdlm_jax.run_directory import Trained
+from mdlm_jax.train_state import denoiser
+
+SPECIAL = {"pad": 0, "mask": 1, "sep": 2, "eos": 3}
+LETTERS = " abcdefghijk"  # tokens 4 to 15
+LENGTH = 24
+ROOM = LENGTH - 1
+LAW = SamplingConfig(sampler="ancestral", steps=0, temperature=1.0, top_k=0, top_p=1.0)
+WAYS = {
+    "whole": {},
+    "steps": {"steps": 3},
+    "blocks": {"block": 6},
+    "cached": {"block": 6, "cache": True},
+    "ranked": {"sampler": "confidence", "steps": 3, "block": 7, "cache": True, "remask": 0.3},
+    "in order": {"sampler": "left_to_right", "block": 5},
+}
+
+
+@functools.cache
+def toy_run(causal: bool = False, layers: str = "scan") -> Trained:
+    model = dataclasses.replace(NETWORK, seq_len=LENGTH, causal=causal, layers=layers)
+    vocabulary = {f"[{name.upper()}]": i for name, i in SPECIAL.items()} | {
+        c: 4 + i for i, c in enumerate(LETTERS)
+    }
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[EOS]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    levels = "".join(str(1 + i % 5) for i in range(16))
+    info = {"special_ids": SPECIAL, "vocab_size": 16, "vocabulary_levels": {"level_of_id": levels}}
+    forbidden = np.isin(np.arange(16), (0, 1))
+    dataset = Dataset(Path("nowhere"), info)
+    return Trained(
+        config(model), dataset, tokenizer, random_params(model), forbidden, "3_refinement/1", "hash"
+    )
+
+
+def way(name: str, **changes) -> SamplingConfig:
+    return dataclasses.replace(LAW, **WAYS[name], **changes)
+
+
+def document(masked: np.ndarray, seed: int = 0) -> np.ndarray:
+    return np.where(masked, SPECIAL["mask"], np.random.default_rng(seed).integers(4, 16, len(masked)))
+
+
+@settings(max_examples=300)
+@given(st.lists(st.booleans(), min_size=1, max_size=70), st.integers(1, 30), st.integers(1, 30))
+@example([True] * 60, 10, 30)
+def test_a_window_shows_what_it_can(flags: list[bool], block: int, room: int):
+    masked, block = np.array(flags), min(block, room)
+    if not masked.any():
+        return
+    lo, first, stop, hi = next_window(masked, room, block)
+    assert 0 <= lo <= first < stop <= hi <= len(masked)
+    assert first == flags.index(True) and stop == min(first + block, len(masked)) and hi - lo <= room
+    given_after = [p for p in range(stop, hi) if not masked[p]]
+    assert hi == stop or given_after  # masks on the right are shown for the sake of a given text only
+    if hi > stop:
+        assert hi - lo == min(room, len(masked))  # nothing that fits is left out
+    else:
+        assert first - lo == min(first, room - (stop - first))
+
+
+@pytest.mark.parametrize("name", ["steps", "cached", "ranked", "in order"])
+@settings(max_examples=8)
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 2**31))
+@example([True] * 60, 1)
+@example([False] * 30 + [True] * 3 + [False] * 30, 1)
+def test_all_gaps_are_written_and_nothing_else(name: str, flags: list[bool], seed: int):
+    run, masked = toy_run(), np.array(flags)
+    tokens, sure, law = document(masked, seed), np.ones(len(flags)), way(name)
+    before, key = tokens.copy(), jax.random.key(seed)
+    calls = finish(unmask(run, tokens, sure, key, law, -1))
+    np.testing.assert_array_equal(tokens[~masked], before[~masked])
+    assert (tokens[masked] >= 4).all() and (sure[~masked] == 1).all()  # no special token is ever written
+    assert ((sure[masked] > 0) & (sure[masked] <= 1)).all()
+    block = law.block or (ROOM if len(flags) <= ROOM else ROOM // 2)
+    most = min(law.steps, block) if law.steps else math.ceil(block * (1 + law.remask))
+    windows, left = 0, masked.copy()
+    while left.any():
+        start = int(np.argmax(left))
+        left[start : start + block] = False
+        windows += 1
+    assert windows <= calls <= windows * most or not masked.any()
+    watched, certain, canvas, nats = before.copy(), np.ones(len(flags)), before.copy(), 0.0
+    for frame in (frames := unmask(run, watched, certain, key, law, 2)):
+        lo, hi = frame.extras["start"], frame.extras["start"] + len(frame.tokens)
+        assert frame.extras["length"] == len(flags) and masked[lo:hi][frame.changed].all()
+        assert len(frame.top_k) == (frame.changed & ~frame.is_masked).sum()
+        assert all(len(top) == 2 and top[0][1] >= top[1][1] for top in frame.top_k)
+        canvas[lo:hi], nats = frame.tokens, nats + frame.log_prob
+    frames.close()
+    np.testing.assert_array_equal(watched, tokens)  # a stream writes the same text
+    np.testing.assert_array_equal(canvas, tokens)  # and its frames add up to it
+    np.testing.assert_allclose(certain, sure, atol=1e-5)
+    np.testing.assert_allclose(nats, np.log(sure[masked]).sum(), rtol=1e-3, atol=1e-3)
+
+
+def logits_of(run: Trained, tokens: np.ndarray, width: int, start: int, read: np.ndarray) -> np.ndarray:
+    """Probabilities [6, V] of a block, with the rest as it was when the window was `read`."""
+    model, params, used = run.config.model, run.compute_params, np.int32(20)
+    memory = generation._read(model, params, read, used) if width < LENGTH else ()
+    denoise = jax.jit(generation._denoise(model, width))
+    context = params, run.forbidden, used, np.int32(start if width < LENGTH else 0)
+    places = np.arange(start, start + 6)
+    return np.asarray(jax.nn.softmax(denoise(context, memory, tokens, places)[0], axis=-1))
+
+
+@pytest.mark.parametrize("layers", ["scan", "unroll"])
+def test_the_cache_is_exact_when_it_is_read(layers: str):
+    """And only then: what is written later would have changed what was read."""
+    run, start = toy_run(layers=layers), 9
+    tokens = np.random.default_rng(3).integers(4, 16, (1, LENGTH))
+    tokens[0, start : start + 6] = SPECIAL["mask"]
+    exact, cached = (logits_of(run, tokens, width, start, tokens) for width in (LENGTH, 6))
+    np.testing.assert_allclose(cached, exact, atol=2e-5)
+    segments = jnp.asarray(np.arange(LENGTH)[None] < 20, jnp.int32)
+    plain = denoiser(run.config.model, run.compute_params, run.forbidden, segments)
+    golden = plain(jnp.asarray(tokens), jnp.arange(start, start + 6))
+    np.testing.assert_allclose(exact, jax.nn.softmax(golden, axis=-1), atol=2e-5)
+    later = tokens.copy()
+    later[0, start : start + 3] = 7
+    exact, cached = (logits_of(run, later, width, start, tokens) for width in (LENGTH, 6))
+    assert np.abs(cached - exact).max() > 1e-3
+    beyond = tokens.copy()
+    beyond[0, 20:] = 9  # what is past the end of the text says nothing
+    np.testing.assert_allclose(
+        logits_of(run, beyond, 6, start, beyond), logits_of(run, tokens, 6, start, tokens), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", ["cached", "whole"])
+def test_the_twin_writes_by_its_exact_likelihood(name: str):
+    """With its cache, one token a call: the probabilities are those of a pass over the finished text."""
+    run, law = toy_run(causal=True), for_twin(way(name))
+    law = dataclasses.replace(law, block=0)
+    tokens = document(np.arange(ROOM) >= 5)
+    sure, masked = np.ones(ROOM), tokens == SPECIAL["mask"]
+    assert finish(unmask(run, tokens, sure, jax.random.key(1), law, -1)) == masked.sum()
+    row = jnp.asarray(np.array([SPECIAL["eos"], *tokens])[None])
+    barred = run.forbidden | np.isin(np.arange(16), (SPECIAL["eos"], SPECIAL["sep"]))
+    segments = jnp.ones_like(row)
+    denoise = denoiser(run.config.model, run.compute_params, barred, segments)
+    golden = autoregressive_nats(denoise, row, segments > 0)[0, 1:]
+    np.testing.assert_allclose(-np.log(sure[masked]), np.asarray(golden)[masked], rtol=1e-3, atol=1e-4)
+
+
+def test_the_likeliest_text_of_the_twin_is_that_of_a_plain_loop():
+    run = toy_run(causal=True)
+    law = for_twin(dataclasses.replace(LAW, top_k=1))
+    tokens = document(np.arange(ROOM) >= 4)
+    golden = [SPECIAL["eos"], *tokens[:4].tolist()]
+    barred = np.isin(np.arange(16), list(SPECIAL.values()))
+    plain = jax.jit(denoiser(run.config.model, run.compute_params, barred))
+    while len(golden) < LENGTH:
+        padded = np.array([golden + [0] * (LENGTH - len(golden))])
+        golden.append(int(jnp.argmax(plain(padded, np.array([len(golden) - 1])))))
+    finish(unmask(run, tokens, np.ones(ROOM), jax.random.key(0), law, -1))
+    assert tokens.tolist() == golden[1:]
+
+
+def test_levels_bar_what_is_above_them():
+    run, tokens = toy_run(), document(np.ones(40, bool))
+    finish(unmask(run, tokens, np.ones(40), jax.random.key(0), way("blocks", vocabulary_level=3), -1))
+    assert generation.levels(run)[tokens].max() == 3
+
+
+def test_what_changes_from_text_to_text_compiles_nothing():
+    """Prompt, seed, temperature, the place of a gap, and any length beyond the canvas."""
+
+    def write(masked: np.ndarray, seed: int = 0, **changes) -> list[int]:
+        for law in (way("cached", **changes), way("ranked", **changes)):
+            finish(
+                unmask(toy_run(), document(masked, seed), np.ones(len(masked)), jax.random.key(seed), law, -1)
+            )
+        return [f._cache_size() for f in (sampler.sample, generation._read)]
+
+    before = write(np.ones(50, bool))
+    for masked in (np.ones(90, bool), np.arange(40) > 30, np.arange(20) % 7 == 1, np.arange(70) % 50 < 4):
+        assert write(masked, 5, temperature=0.7, top_p=0.9, repetition=1.1) == before
+
+
+def test_a_prompt_is_cut_at_its_gaps():
+    run, a, mask = toy_run(), 5, SPECIAL["mask"]
+    for prompt, length, ending, gaps, expected in (
+        ("ab", 3, "", [], [a, a + 1, *[mask] * 3]),
+        ("ab [MASK:2] a", 0, "", [], [a, a + 1, mask, mask, 4, a]),  # the space before a gap goes
+        ("a____b_____", 0, "", [1, 3], [a, mask, a + 1, *[mask] * 3]),
+        ("a [EDIT:bc] d", 1, "", [], [a, *[mask] * 3, 4, a + 3, mask]),  # " bc" has three tokens
+        ("a[EDIT:bc]", 0, "d", [], [a, mask, mask, a + 3]),
+        ("a", 2, "bc", [], [a, mask, mask, a + 1, a + 2]),
+        ("", 0, "", [], [mask] * ROOM),
+        ("a", 0, "b", [], [a, *[mask] * (ROOM - 2), a + 1]),
+    ):
+        tokens, masked = pieces(run, Request(prompt=prompt, length=length, ending=ending), gaps)
+        assert tokens.tolist() == expected and (masked == (tokens == mask)).all()
+    with pytest.raises(SampleError, match="say with --length"):
+        pieces(run, Request(prompt="a" * ROOM), [])
