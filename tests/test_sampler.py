@@ -171,9 +171,7 @@ def test_left_to_right_is_in_reading_order():
     assert [np.flatnonzero(f.changed).tolist() for f in frames] == [[0], [2], [3]]
 
 
-@pytest.mark.parametrize(
-    "plan", [Plan("ancestral", 3), Plan("confidence", 3), Plan("margin", 0, "linear", 0.5)]
-)
+@pytest.mark.parametrize("plan", [Plan("ancestral"), Plan("margin", 0, "linear", 0.5)])
 def test_seats_change_nothing_but_the_work(plan: Plan):
     """Told how many positions are masked, a sampler asks for no others and writes the same text."""
     asked = []
