@@ -1,13 +1,12 @@
 """Unedited samples of a run, and three figures about them beside the book's own.
 
-    python benchmarks/samples.py --workdir R --book B [--seeds 0 1 2 3 4]
+    python benchmarks/samples.py --workdir R --book B [--seeds 0 1 2 3 4] [--preset default]
 
 Share of words that occur in the book, mean sentence length in words, and every run of 13 words that was
 copied. Words and sentences are data_prep's.
 """
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -16,8 +15,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data_prep.read import read_corpus
 from data_prep.segment import sentences
 from data_prep.text import words
+from mdlm_jax.evaluation.candidates import generate
+from mdlm_jax.frames import printable
+from mdlm_jax.generation import finish
 from mdlm_jax.run_directory import load
-from mdlm_jax.sample import generate, printable
+from mdlm_jax.sample import settings_of
 
 COPY = 13
 
@@ -36,13 +38,13 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--book", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--temperature", type=float, help="default: the run's own")
-    parser.add_argument("--top_p", type=float, help="default: the run's own")
+    for name in ("preset", "temperature", "top_p", "length", "best_of"):
+        parser.add_argument(f"--{name}", help="as of python -m mdlm_jax.sample")
     a = parser.parse_args()
     run = load(a.workdir)
-    given = {k: v for k in ("temperature", "top_p") if (v := getattr(a, k)) is not None}
-    settings = dataclasses.replace(run.config.sampling, **given)
-    texts = [generate(run, "", None, seed, settings)["text"] for seed in a.seeds]
+    given = {k: v for k, v in vars(a).items() if v is not None and k not in ("workdir", "book", "seeds")}
+    asked = [settings_of(given | {"seed": seed}, run.config.sampling) for seed in a.seeds]
+    texts = [finish(generate(run, *each))["text"] for each in asked]
     for seed, text in zip(a.seeds, texts, strict=True):
         print(f"--- seed {seed}\n{printable(text)}\n")
     book = "\n\n".join(document.text for document in read_corpus(a.book).documents)
