@@ -45,7 +45,8 @@ def text(pieces: list[str], tokens: Iterable[int | None]) -> str:
     """The text of token ids by the pieces of a header; None, a position that is masked, shows as a dot."""
     alphabet, found = _bytes(), bytearray()
     for token in tokens:
-        found += "·".encode() if token is None else bytes(alphabet[letter] for letter in pieces[token])
+        piece = "·" if token is None else pieces[token]
+        found += b"".join(bytes([alphabet[x]]) if x in alphabet else x.encode() for x in piece)
     return found.decode("utf-8", errors="replace")
 
 
