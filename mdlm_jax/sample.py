@@ -89,7 +89,8 @@ def run_command() -> int:
     given = {name: value for name in NAMES if (value := getattr(a, name)) is not None}
     if a.again and given:
         raise SampleError(f"--again takes every option from its file; leave out --{min(given)}")
-    if a.again and not {*WHAT, "tokens", "weights", "model_hash"} <= told.keys():
+    known = {*WHAT, "tokens", "model_hash"} <= told.keys() and told.get("weights") in ("ema", "params")
+    if a.again and not known:
         raise SampleError(f"{a.again} is no text that this command has saved")
     given |= {name: told[name] for name in WHAT if told}
     base: SamplingConfig | None = None
@@ -139,7 +140,7 @@ def run_command() -> int:
         return 0
     print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
     if a.benchmark:
-        modes.benchmark(lambda: write({}), lambda: generate(run, request, settings, 0))
+        modes.benchmark(lambda: write({}), lambda: generate(run, request, settings, SHOWN))
     elif a.prompts:
         modes.batch(jobs, a.output, write, marks)
     else:
