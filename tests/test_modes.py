@@ -1,5 +1,6 @@
 """The modes of the sample command: the same texts as one by one, files that stay whole, gaps, recordings."""
 
+import dataclasses
 import functools
 import io
 import json
@@ -7,12 +8,15 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
+from conftest import soak_count
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from mdlm_jax import frames, generation, run_directory, sample
 from mdlm_jax.configuration import UserError
 from mdlm_jax.evaluation.candidates import generate
-from mdlm_jax.ui import modes
 
 # One compiled program for texts of any length, but for streams.
 PLAN = ("--steps", "4", "--block", "31")
@@ -93,123 +97,6 @@ def test_a_batch_writes_what_one_text_after_the_other_would(command, load, workd
     assert output.read_bytes() == whole
 
 
-JOBS = [{"prompt": p, "seed": i} for i, p in enumerate(("The tide", "é👧", "", "x" * 40))]
-MARKS = {"model_hash": "cafe"}
-
-
-def write(job) -> dict:
-    return {"text": job["prompt"] * 3} | MARKS
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> bytes:
-    path = tmp_path_factory.mktemp("batch") / "whole"
-    modes.batch(JOBS, path, write, MARKS)
-    return path.read_bytes()
-
-
-def test_a_batch_goes_on_wherever_it_was_cut(whole, tmp_path):
-    assert whole.count(b"\n") == len(JOBS)
-    path = tmp_path / "out.jsonl"
-    for cut in range(len(whole) + 1):
-        path.write_bytes(whole[:cut])
-        made = []
-        modes.batch(JOBS, path, lambda job, made=made: (made.append(job), write(job))[1], MARKS)
-        assert path.read_bytes() == whole
-        assert made == JOBS[whole[:cut].count(b"\n") :]
-
-
-FOREIGN = [
-    b"dear diary",
-    b"dear diary\n",
-    b"{}\n",
-    b"\n",
-    b"3\n",
-    b"[1]\n",
-    b"\xff",
-    b"\xff\n",
-    b"{",
-    b"[" * 10**5,
-]
-
-
-@pytest.mark.parametrize("data", FOREIGN, ids=range(len(FOREIGN)))
-def test_an_output_of_other_things_stays_as_it_is(data, whole, tmp_path):
-    path = tmp_path / "out.jsonl"
-    for held in (data, whole + data, whole[:-20] + data, whole.splitlines(True)[0] + data):
-        if held == b"{" or held == whole.splitlines(True)[0] + b"{":
-            continue  # a line of ours, torn after its first letter
-        path.write_bytes(held)
-        with pytest.raises(UserError, match="holds other things; remove it, or name another --output"):
-            modes.batch(JOBS, path, lambda job: pytest.fail("it was begun"), MARKS)
-        assert path.read_bytes() == held
-
-
-def test_an_output_of_other_jobs_or_weights_stays_as_it_is(whole, tmp_path):
-    path = tmp_path / "out.jsonl"
-    path.write_bytes(whole)
-    other = [job | {"seed": job["seed"] + 1} for job in JOBS]
-    for jobs, marks in (
-        (JOBS[:-1], MARKS),
-        (JOBS[1:], MARKS),
-        (other, MARKS),
-        (JOBS, {"model_hash": "beef"}),
-    ):
-        with pytest.raises(UserError, match="holds other things"):
-            modes.batch(jobs, path, write, marks)
-    assert path.read_bytes() == whole
-    more = [*JOBS, {"prompt": "more", "seed": 9}]
-    modes.batch(more, path, write, MARKS)
-    assert path.read_bytes().startswith(whole) and path.read_bytes().count(b"\n") == len(more)
-
-
-def test_a_text_that_cannot_be_written_is_named(tmp_path):
-    def fail(job) -> dict:
-        if job["seed"] == 2:
-            raise UserError("no room")
-        return write(job)
-
-    with pytest.raises(UserError, match="^text 3 of 4: no room$"):
-        modes.batch(JOBS, tmp_path / "x", fail, MARKS)
-    assert (tmp_path / "x").read_bytes().count(b"\n") == 2
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "holds no prompts"),
-        (b" \n\r\n\n", "holds no prompts"),
-        (b"a\n\xff", "is not text in UTF-8"),
-        (b"a\n{", "line 2: Expecting"),
-        (b"a\n\nb\n{]", "line 4: Expecting"),
-        (b'{"a": ' + b"[" * 10**5, "line 1: "),
-        (b'{"temprature": 3}', "line 1: there is no option 'temprature'; did you mean temperature?"),
-        (b'{"num_samples": 3}', "line 1: there is no option 'num_samples'; there are prompt, ending"),
-        (b'a\n{"preset": "creativ"}', "line 2: there is no preset 'creativ'; did you mean creative?"),
-        (b'{"preset": 3}', "line 1: there is no preset '3'; there are default, creative"),
-        (b'{"length": null}', "line 1: --length must be a whole number"),
-        (b'{"length": true}', "line 1: --length must be a whole number"),
-        (b'{"prompt": 3}', "line 1: --prompt must be a text"),
-        (b'{"seed": {"a": 1}}', "line 1: --seed must be"),
-        (b'{"temperature": NaN}', "line 1: --temperature must be"),
-        (b'{"temperature": 1e400}', "line 1: --temperature must be"),
-        (b'{"sampler": ["greedy"]}', "line 1: --sampler must be"),
-        (b'{"sampler": "ancestral", "remask": 0.5}', "line 1: --remask=0.5 needs a sampler that ranks"),
-        (b'{"\\u001b[2J": 1}', r"line 1: there is no option '\x1b[2J'"),
-    ],
-)
-def test_a_bad_line_is_told_with_file_and_number(command, tmp_path, data, reason):
-    path = tmp_path / "prompts.jsonl"
-    path.write_bytes(data)
-    told = refused(command("--prompts", path))
-    assert str(path) in told and reason in told and "\x1b" not in told
-
-
-def test_an_output_that_cannot_be_is_told_before_a_text_is_written(tmp_path):
-    with pytest.raises(OSError, match="absent"):
-        modes.batch(JOBS, tmp_path / "absent" / "x", lambda job: pytest.fail("it was begun"), MARKS)
-
-
 # One text in several ways.
 
 FAR = "The [MASK:3] tide.\n\nA gull “é” " + "and the sea was cold " * 12 + "[EDIT:as a stone] then ____ home."
@@ -249,11 +136,11 @@ def test_a_stream_holds_frames_alone_and_ends_in_what_is_saved(command, workdir,
 
 def test_a_silent_text_is_the_same(command, workdir):
     """As in the test before, without the stream; ____ takes its length by the same bounds."""
-    code, out, err = command(*PLAN, "--prompt", FAR, "--seed", 5)
+    code, out, _ = command(*PLAN, "--prompt", FAR, "--seed", 5)
     silent = saved(workdir)
     assert code == 0 and out.startswith("--- seed 5, ") and silent["text"] in out
     assert verbatim(FAR, "", silent["text"])
-    code, out, err = command(*PLAN, "--prompt", FAR, "--seed", 5, "--stream")
+    assert command(*PLAN, "--prompt", FAR, "--seed", 5, "--stream")[0] == 0
     assert saved(workdir)["tokens"] == silent["tokens"]
 
 
@@ -266,15 +153,16 @@ def test_again_tells_another_text(command, workdir, tmp_path):
         path.write_text(json.dumps(changed), encoding="utf-8")
         return command("--again", path)
 
-    code, out, err = of(held | {"tokens": held["tokens"][::-1]})
+    code, _, err = of(held | {"tokens": held["tokens"][::-1]})
     assert code == 1 and err.endswith(f"ANOTHER text than {path} holds\n")
     assert len(set((workdir / "samples").iterdir()) - before) == 2  # it is saved, as every text is
     assert "is of other weights" in refused(of(held | {"model_hash": "cafe", "checkpoint": "1_a/1"}))
     for foreign in ({}, {"prompt": "x"}, {k: v for k, v in held.items() if k != "tokens"}):
         assert "is no text that this command has saved" in refused(of(foreign))
     assert "--temperature must be a number" in refused(of(held | {"temperature": None}))
-    assert "weights" in refused(of(held | {"weights": "other"}))
+    assert "is no text that" in refused(of(held | {"weights": ["other"]}))
     assert "leave out --seed" in refused(command("--again", path, "--seed", 3))
+    path.write_text(json.dumps(held), encoding="utf-8")
     assert "--num_samples is not for" in refused(command("--again", path, "--num_samples", 2))
     path.write_text("[1]")
     assert "it holds no JSON object" in refused(command("--again", path))
@@ -310,9 +198,131 @@ def test_the_prompt_loop_of_the_command(command, workdir, load, monkeypatch):
     assert code == 0 and out.count("--- seed") == 2, err
     assert out.count("error: ") == 2 and "error: --temperature must be a number" in out
     last = saved(workdir)
-    assert (last["seed"], last["length"], last["prompt"]) == (7, 5, "The tide")
-    assert (
-        last["text"] in out and last["text"] == ran(last["asked"], load, workdir)["text"]
-        if "asked" in last
-        else 1
-    )
+    assert (last["seed"], last["length"], last["prompt"]) == (7, 5, "The tide") and last["text"] in out
+    assert last == ran({name: last[name] for name in sample.WHAT}, load, workdir) | {"weights": "ema"}
+
+
+# Any request.
+
+MARKUP = r"_{4,}|\[MASK:(\d{1,4})\]|\[EDIT:([^\]]+)\]"
+
+
+def verbatim(prompt: str, ending: str, text: str) -> bool:
+    """Whether what was given stands in the text, in order; spaces before a gap are the gap's."""
+    first, *kept = [x.rstrip(" ") for x in re.split(MARKUP, prompt)[:-1:3]] + re.split(MARKUP, prompt)[-1:]
+    at = len(first)
+    for part in kept:
+        at = text.find(part, at) + len(part) if text.find(part, at) >= 0 else len(text) + 1
+    return text.startswith(first) and text.endswith(ending) and at <= len(text) - len(ending)
+
+
+def test_what_verbatim_means():
+    assert verbatim("a ____ b", "c", "a x b y c") and verbatim("a ____ b", "c", "axx bc")
+    assert not verbatim("a ____ b", "c", "a x y c") and not verbatim("a ____ b", "bc", "a x bc")
+    assert not verbatim("ab", "", "a b") and verbatim("[MASK:0]___", "", "x___")
+
+
+GAPS = ["____", "________", "[MASK:3]", "[MASK:0]", "[EDIT:a gull]", "[EDIT: ]", "[EDIT:👧]"]
+HALF = ["[MASK:", "[MASK:]", "[MASK:-1]", "[MASK:99999]", "[MASK]", "[EDIT:]", "[EDIT:", "___", "]", "[", "_"]
+TEXT = [
+    "The tide ",
+    "[PAD][EOS]\n[SEP]",
+    "👩‍👩‍👧é e\u0301",
+    "\x00\x1b[31m\r\x7f\u2028\ufeff",
+    "\n\n",
+    " ",
+    "\ud800",
+]
+PROMPTS = st.lists(st.sampled_from(GAPS + HALF * 2 + TEXT * 2) | st.text(max_size=8), max_size=5).map("".join)
+LAW = {"steps": 4, "block": 31}
+
+
+def check_request(values, load, workdir) -> None:
+    """One line that says why not; or a text of the length asked for with all that was given, and no more."""
+    prompt, ending, run = values["prompt"], values["ending"], load(workdir, "ema")
+    try:
+        made = ran(values, load, workdir)
+    except UserError as error:
+        told = str(error)
+        assert "\n" not in told and re.search("say with --length how many|is not valid UTF-8", told), told
+        assert ("UTF-8" in told) == ("\ud800" in prompt + ending)
+        return
+    assert verbatim(prompt, ending, made["text"])
+    assert made["text"] == run.tokenizer.decode(made["tokens"])
+    assert not set(made["tokens"]) & set(run.dataset.special_ids.values())
+    assert max(made["tokens"], default=0) < run.tokenizer.get_vocab_size()
+    gaps = list(re.finditer(MARKUP, prompt))
+    least = sum(int(m[1] or 0) + bool(m[2]) for m in gaps) + sum(made["gaps"]) + values["length"]
+    assert len(made["gaps"]) == sum(m[0].startswith("____") for m in gaps)
+    assert made["network_calls"] <= made["written"] >= least
+    if not any(m[2] for m in gaps) and (gaps or values["length"]):
+        assert made["written"] == least
+    elif not gaps and not values["length"]:
+        assert len(made["tokens"]) == run.config.model.seq_len - 1
+    assert np.isfinite(made["log_prob_per_token"]) and made["log_prob_per_token"] <= 0
+
+
+@settings(max_examples=20)
+@given(
+    PROMPTS, PROMPTS.filter(lambda x: len(x) < 9), st.just(0) | st.integers(1, 70),
+    st.sampled_from((1, 1, 1, 40)), st.fixed_dictionaries({
+        "seed": st.integers(0, 2**32 - 1), "temperature": st.floats(1e-6, 1e6),
+        "top_p": st.floats(1e-6, 1), "top_k": st.integers(0, 10**9), "vocabulary_level": st.integers(1, 5),
+        "repetition": st.floats(1, 1e6),
+    }),
+)  # fmt: skip
+@example("", "", 0, 1, {})
+@example("[MASK:0]", "", 0, 1, {})
+@example("The", "", 9, 1, {"temperature": 1e-6, "repetition": 1e6})
+@example("The", "", 9, 1, {"temperature": 1e6, "top_p": 1e-6})
+@example("word " * 20 + "____", "end", 9, 1, {})
+def test_any_request(workdir, load, prompt, ending, length, times, law):
+    if times > 1:  # longer than the canvas, with gaps far apart
+        prompt = prompt + "The tide came in. " * times + prompt
+    check_request({"prompt": prompt, "ending": ending, "length": length} | law | LAW, load, workdir)
+
+
+ODD = [
+    "",
+    "-1",
+    "0",
+    "1",
+    "2",
+    "0.5",
+    "1e3",
+    "10k",
+    "nan",
+    "inf",
+    "x",
+    "true",
+    "greedy",
+    "ancestral",
+    "cosine",
+]
+ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.none())
+
+
+@given(st.dictionaries(st.sampled_from([*sample.NAMES, "", "x"]), st.sampled_from(ODD) | ANY, max_size=4))
+def test_any_options_are_settings_or_one_line(values):
+    try:
+        request, law = sample.settings_of(values, None)
+    except UserError as error:
+        assert str(error).startswith(("--", "there is no ")) and "\n" not in str(error)
+        return
+    made = dataclasses.asdict(request) | dataclasses.asdict(law)
+    assert made.keys() == sample.WHAT.keys()
+    assert sample.settings_of(made, None) == (request, law)  # what is saved says the same
+    assert sample.settings_of({k: str(v) for k, v in made.items()}, None) == (request, law)
+
+
+@pytest.mark.soak
+def test_long_texts_and_any_number_of_steps(workdir, load):
+    lengths = [8192, 1000, 257, 64, 63, 1]
+    for seed, length in enumerate(lengths[: soak_count(len(lengths))]):
+        values = {"prompt": "The tide", "ending": " home.", "length": length, "seed": seed}
+        check_request(values | LAW, load, workdir)
+    kinds = ("ancestral", "confidence", "importance", "greedy", "entropy", "margin", "left_to_right")
+    for i in range(soak_count(40)):
+        law = {"sampler": kinds[i % 7], "steps": i % 7 < 6 and 1 + 7 * i % 66, "block": 1 + 11 * i % 80}
+        values = {"prompt": "A ____ gull", "ending": "", "length": 5 * i, "seed": i, "cache": i % 4 == 1}
+        check_request(values | law, load, workdir)
