@@ -262,6 +262,7 @@ def invoke(program: str, arguments: list[str], monkeypatch) -> int:
     """The command in this process: its exit code."""
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")  # should jax be imported here first
     monkeypatch.chdir(REPO)
     if program == "launch":
         return cli.run(launch.command, "")
