@@ -156,14 +156,18 @@ class SamplingConfig:
         "confidence, margin, entropy, importance (easy words first) or greedy (and the likeliest token)",
         choices=("ancestral", "left_to_right", "confidence", "margin", "entropy", "importance", "greedy"),
     )
-    steps: int = field("network calls of a block at most; 0 means one per token", least=0)
-    temperature: float = field("divides the logits when a token is drawn", above=0)
-    top_k: int = field("draw among the k likeliest tokens; 0 is off", least=0)
-    top_p: float = field("draw from the smallest set with this probability; 1 is off", above=0, most=1)
+    steps: int = field("network calls of a block at most; 0 means one per token", least=0, most=65_536)
+    temperature: float = field("divides the logits when a token is drawn", above=0, least=1e-6, most=1e6)
+    top_k: int = field("draw among the k likeliest tokens; 0 is off", least=0, most=10**9)
+    top_p: float = field(
+        "draw from the smallest set with this probability; 1 is off", above=0, least=1e-6, most=1
+    )
     threshold: float = field("write all places surer than this; 1 is off", least=0, most=1, default=1.0)
     schedule: str = field("places a step: linear or cosine", choices=("linear", "cosine"), default="linear")
     remask: float = field("share of the tokens written again, the worst", least=0, most=4, default=0.0)
-    repetition: float = field("penalty on tokens that the canvas holds; 1 is off", least=1, default=1.0)
+    repetition: float = field(
+        "penalty on tokens that the canvas holds; 1 is off", least=1, most=1e6, default=1.0
+    )
     vocabulary_level: int = field("tokens of levels 1 to this; 5 is all", least=1, most=5, default=5)
     block: int = field("tokens in a block; 0: the whole text, or half the canvas", least=0, default=0)
     cache: bool = field("read what is around a block once a block, not in every call", default=False)
@@ -257,7 +261,7 @@ def _value(kind: Any, value: Any, path: str, meta: Any) -> Any:
     if meta["choices"] and value not in meta["choices"]:
         there = ", ".join(meta["choices"])
         raise ConfigError(f"{path} must be one of {there}, not {value!r}{nearest(value, meta['choices'])}")
-    for name, outside, wanted in (("least", lt, "at least"), ("above", le, "above"), ("most", gt, "at most")):
+    for name, outside, wanted in (("above", le, "above"), ("least", lt, "at least"), ("most", gt, "at most")):
         if meta[name] is not None and outside(value, meta[name]):
             raise ConfigError(f"{path} must be {wanted} {meta[name]}, not {value}")
     return value

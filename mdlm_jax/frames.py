@@ -43,9 +43,10 @@ def _bytes() -> dict[str, int]:
 
 def text(pieces: list[str], tokens: Iterable[int | None]) -> str:
     """The text of token ids by the pieces of a header; None, a position that is masked, shows as a dot."""
-    alphabet, found = _bytes(), bytearray()
-    for token in tokens:
-        found += "·".encode() if token is None else bytes(alphabet[letter] for letter in pieces[token])
+    found = bytearray()
+    for token in tokens:  # letters of added tokens may be no bytes
+        letters = [_bytes().get(letter, letter) for letter in pieces[token]] if token is not None else ["·"]
+        found += b"".join(bytes([x]) if isinstance(x, int) else x.encode() for x in letters)
     return found.decode("utf-8", errors="replace")
 
 

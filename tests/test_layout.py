@@ -24,7 +24,7 @@ LAYERS = [
 ]
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Narrower than the layer says: the complete list of what these may import from mdlm_jax.
-ONLY = {"ui": {"frames"}}
+ONLY = {"ui": {"frames", "configuration"}}  # configuration for its UserError: no network comes with it
 # Importable where jax is not installed.
 NO_JAX = {"tokenizer", "frames", "cli", "configuration", "ui", "runs"}
 

@@ -130,9 +130,55 @@ MISTAKES = [
     ("sample", "--workdir {run} --temperature warm", "--temperature must be a number"),
     ("sample", "--workdir {run} --temperature 0", "--temperature must be above 0, not 0.0"),
     ("sample", "--workdir {run} --sampler greed", "not 'greed'; did you mean greedy?"),
-    ("sample", "--workdir {run} --preset quick", "invalid choice: 'quick'"),
+    ("sample", "--workdir {run} --preset quick", "no preset 'quick'; there are default, creative, conservat"),
+    ("sample", "--workdir {run} --preset creativ", "there is no preset 'creativ'; did you mean creative?"),
+    ("sample", "--workdir {run} --temperature 1e-60", "--temperature must be at least 1e-06"),
+    ("sample", "--workdir {run} --temperature 1e38", "--temperature must be at most 1000000"),
+    ("sample", "--workdir {run} --top_p 1e-60", "--top_p must be at least 1e-06"),
+    ("sample", "--workdir {run} --top_k 1e99", "--top_k must be a whole number"),
+    ("sample", "--workdir {run} --top_k 3b", "--top_k must be at most 1000000000"),
+    ("sample", "--workdir {run} --steps 100k", "--steps must be at most 65536"),
+    ("sample", "--workdir {run} --length 1e6", "--length must be at most 65536"),
+    ("sample", "--workdir {run} --vocabulary_level 6", "--vocabulary_level must be at most 5"),
+    ("sample", "--workdir {run} --cache maybe", "--cache must be true or false, not 'maybe'"),
+    ("sample", "--workdir {run} --style 3", "--best_of=1 leaves nothing to choose by style"),
+    ("sample", "--workdir {run} --sentence_length 9", "--best_of=1 leaves nothing to choose by style"),
+    ("sample", "--workdir {run} --best_of 1000", "--best_of must be at most 256"),
+    ("sample", "--workdir {run} --weights best", "--weights: invalid choice: 'best'"),
+    ("sample", "--workdir {run} --num_samples 0", "--num_samples must be at least 1"),
+    ("sample", "--workdir {run} --num_samples x", "--num_samples: invalid int value: 'x'"),
+    ("sample", "--workdir {run} --num_samples 2 --stream", "--stream and --record are for one text"),
+    ("sample", "--workdir {run} --interactive --record x", "--stream and --record are for one text"),
+    ("sample", "--workdir {run} --interactive --num_samples 2", "--num_samples is not for --interactive"),
+    ("sample", "--workdir {run} --benchmark --num_samples 2", "--num_samples is not for --interactive"),
+    ("sample", "--workdir {run} --benchmark --interactive", "not allowed with argument --benchmark"),
+    ("sample", "--workdir {run} --output x.jsonl", "--output needs --prompts"),
+    ("sample", "--workdir {run} --prompts absent.txt", "absent.txt"),
+    ("sample", "--workdir {run} --prompts {folder}", "folder"),
+    ("sample", "--workdir {run} --prompts {empty}", "empty.txt holds no prompts; write one a line"),
+    ("sample", "--workdir {run} --prompts {binary}", "binary.txt is not text in UTF-8"),
+    ("sample", "--workdir {run} --prompts {rich}", "rich.txt, line 1: "),
+    ("sample", "--workdir {run} --again absent.json", "there is no absent.json; see samples/ of a run"),
+    ("sample", "--workdir {run} --again {trained}/config.json", "config.json is no text that this command"),
+    ("sample", "--workdir {run} --again {pdf}", "cannot read"),
+    ("sample", "--workdir {run} --again {pdf} --seed 3", "cannot read"),
+    ("sample", "--workdir {run} --again {trained}/config.json --seed 3", "leave out --seed"),
+    ("sample", "--replay absent.ndjson", "absent.ndjson"),
+    ("sample", "--replay {folder}", "folder"),
+    ("sample", "--replay {empty}", "empty.txt does not begin with the header of a recording"),
+    ("sample", "--replay {binary}", "binary.txt does not begin with the header of a recording"),
+    ("sample", "--replay {trained}/metrics.jsonl", "metrics.jsonl does not begin with the header"),
+    ("sample", "--workdir {damaged}", "cannot read"),
+    ("sample", "--workdir {unweighted}", "has no intact checkpoint yet"),
+    ("sample", "--workdir {torn_tokenizer}", "cannot read the tokenizer"),
+    ("sample", "--workdir {torn_dataset}", "dataset.json"),
+    ("sample", "--workdir {torn_config}", "config.json"),
+    ("sample", "--workdir {flipped}", "has no intact checkpoint yet"),
+    ("sample", "--workdir {trained} --record {book}", "book.txt does not begin with the header of a rec"),
+    ("sample", "--workdir {trained} --prompts {book} --output {other}", "other.txt holds other things"),
+    ("sample", "--workdir {trained} --style Quatsch --best_of 2", "chapter Quatsch is held out, or there is"),
     ("sample", "--workdir {run} --remask 0.2 --sampler ancestral", "--remask=0.2 needs a sampler that ranks"),
-    ("sample", "--workdir {run} --seed -1", "--seed must lie in"),
+    ("sample", "--workdir {run} --seed -1", "--seed must be at least 0"),
     ("data_prep", "", "required: --book, --out"),
     ("data_prep", "--book {book} --out {run} --vocab 300", "did you mean --vocab_size?"),
     ("data_prep", "--book {book} absent.txt --out {run}", "absent.txt does not exist"),
@@ -185,6 +231,18 @@ def places(smoke_run, tmp_path_factory) -> dict[str, Path]:
     shutil.copytree(smoke_run, made["trained"], ignore=shutil.ignore_patterns("events*", "lock"))
     made["damaged"].mkdir()
     (made["damaged"] / "config.json").write_text("{")
+    for name in ("unweighted", "torn_tokenizer", "torn_dataset", "torn_config", "flipped"):
+        made[name] = folder / name
+        left = () if name in ("flipped", "torn_tokenizer") else ("checkpoints",)
+        shutil.copytree(made["trained"], made[name], ignore=shutil.ignore_patterns("data", *left))
+        if name.startswith("torn_"):
+            torn = made[name] / f"{name.removeprefix('torn_')}.json"
+            torn.write_bytes(torn.read_bytes()[:99])
+    for manifest in made["flipped"].glob("checkpoints/*/*/MANIFEST.json"):
+        largest = max((manifest.parent / "state").rglob("*"), key=lambda path: path.stat().st_size)
+        data = bytearray(largest.read_bytes())
+        data[len(data) // 2] ^= 1
+        largest.write_bytes(data)
     for name, data in BAD_BOOKS.items():
         made[name] = folder / f"{name}.txt"
         made[name].write_bytes(data)
@@ -204,6 +262,7 @@ def invoke(program: str, arguments: list[str], monkeypatch) -> int:
     """The command in this process: its exit code."""
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")  # should jax be imported here first
     monkeypatch.chdir(REPO)
     if program == "launch":
         return cli.run(launch.command, "")
@@ -234,7 +293,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(program, options, reason, plac
     ("command", "reason"),
     [
         (["launch.py", "--cnfig", "x"], "error: unknown flag --cnfig; did you mean --config?"),
-        (["-m", "mdlm_jax.sample", "--seed", "x"], "error: --seed: invalid int value: 'x'"),
+        (["-m", "mdlm_jax.sample", "--workdir", "x", "--seed", "x"], "error: --seed must be a whole number"),
         (["-m", "mdlm_jax.runs", "show", "absent"], "error: absent is not a run directory"),
         (["-m", "data_prep", "--book", "x"], "error: the following arguments are required: --out"),
     ],

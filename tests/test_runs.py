@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.filesize import decimal
 
-from mdlm_jax import runs, sample
+from mdlm_jax import runs
 from mdlm_jax.evaluation import summary
 from mdlm_jax.run_directory import locked
+from mdlm_jax.ui import modes
 
 FILES = ("config.json", "dataset.json", "STATUS.json", "report/report.json")
 BROKEN = [b"", b'{"a": ', b"[1]", b"null", b"7", b"\xff\xfe\x00", b"[" * 100_000, None]
@@ -177,7 +178,7 @@ def test_whatever_the_files_hold_it_is_told(tmp_path_factory, contents):
 def test_show_tells_all(make, capsys):
     run = make("my run")
     for seed in (1, 2):
-        sample.save({"seed": seed, "text": "x"}, run)
+        modes.save({"seed": seed, "text": "x"}, run)
     first = run / "checkpoints" / "1_foundational"
     shutil.copytree(first / "10", first / "1")
     (run / "plan.txt").write_text("The plan")
@@ -374,7 +375,7 @@ def test_an_interrupted_removal_leaves_no_half_run(make, monkeypatch, capsys, er
 
 def test_a_run_writes_nothing_that_remove_does_not_know(smoke_run, make):
     run = make()
-    sample.save({"seed": 1, "text": "x"}, run)
+    modes.save({"seed": 1, "text": "x"}, run)
     names = {name for place in (smoke_run, run) for name in summary.files_below(place)}
     assert {"data/dataset.json", "STATUS.json", "lock"} < names and any("events" in name for name in names)
     assert [name for name in names if not runs.WRITTEN.fullmatch(name)] == []

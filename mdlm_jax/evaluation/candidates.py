@@ -64,6 +64,9 @@ def _written(
     tokens, written = pieces(run, request, gaps)
     sure, key = np.ones(len(tokens)), jax.random.key(request.seed)
     key = jax.random.fold_in(key, 2**31 + candidate) if candidate else key
+    if shown >= 0:  # the whole of it first: no window may hold all that is given
+        canvas = tokens.copy(), written.copy(), np.zeros_like(written), np.where(written, 0.0, 1.0)
+        yield SampleFrame(0, 0, 0, *canvas, 0.0, extras={"start": 0, "length": len(tokens)})
     calls, copied, rounds = (yield from unmask(run, tokens, sure, key, settings, shown)), [], 0
     if request.most_copied:
         runs = _book_runs(run, request.most_copied)

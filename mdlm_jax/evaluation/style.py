@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
-from mdlm_jax.configuration import UserError
+from mdlm_jax.configuration import UserError, nearest
 from mdlm_jax.data import Dataset, chapters, read_records
 
 PIECE = 150  # words: the length of a generated text
@@ -84,7 +84,10 @@ def reference(dataset: Dataset, tokenizer: Tokenizer, chapter: int | str | None 
     named = {c for c in texts if name == (str(c) if name.isdecimal() else titles[c].casefold())}
     if chapter is not None and not named:
         known = ", ".join(f"{c} ({title})" for c, title in titles.items())
-        raise StyleError(f"chapter {chapter} is held out, or there is none; the book is trained on {known}")
+        hint = nearest(name, (title.casefold() for title in titles.values()))
+        raise StyleError(
+            f"chapter {chapter} is held out, or there is none; the book is trained on {known}{hint}"
+        )
     return fit(list(texts.values()), [text for c, text in texts.items() if chapter is None or c in named])
 
 

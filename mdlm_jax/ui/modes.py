@@ -1,61 +1,114 @@
 """The modes of `python -m mdlm_jax.sample` that are loops around a function that writes a text."""
 
 import contextlib
+import datetime
+import itertools
 import json
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mdlm_jax import frames
+from mdlm_jax.configuration import UserError
+from mdlm_jax.ui.progress import PlanProgress
+from mdlm_jax.ui.replay import header
 
-def read_prompts(path: Path) -> list[dict[str, Any]]:
-    """The options in each line of a prompts file: a prompt, or a JSON object. Raises ValueError."""
+Values = dict[str, Any]
+
+
+def read_prompts(path: Path, check: Callable[[Values], object]) -> list[Values]:
+    """The options in each line of a prompts file: a prompt, or a JSON object.
+
+    Raises UserError naming the file, and the line where it is no JSON or `check` raises UserError.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        found = [json.loads(x) if x.startswith("{") else {"prompt": x} for x in lines if x.strip()]
-    except ValueError as error:
-        raise ValueError(f"{path} is neither text in UTF-8 nor JSON lines: {error}") from None
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may be in a prompt
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8: {error}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            line = line.removesuffix("\r")
+            try:
+                found.append(json.loads(line) if line.startswith("{") else {"prompt": line})
+                check(found[-1])
+            except (UserError, ValueError, RecursionError) as error:
+                raise UserError(f"{path}, line {number}: {error}") from None
     if not found:
-        raise ValueError(f"{path} holds no prompts; write one a line")
+        raise UserError(f"{path} holds no prompts; write one a line")
     return found
 
 
-def already(path: Path, jobs: list[dict[str, Any]]) -> int:
-    """How many of the jobs an output holds, in order; a last line that was cut short goes.
+def already(path: Path, jobs: list[Values], marks: Values) -> int:
+    """How many of the jobs an output holds, in order, with these marks; a last line that was cut short goes.
 
-    Raises ValueError when it holds anything else.
+    Raises UserError when it holds anything else, and leaves it as it is.
     """
-    whole = path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
+    if not path.exists():
+        return 0
+    held = path.read_bytes()
+    *lines, torn = held.split(b"\n")
     try:
-        told = [json.loads(line) for line in whole]
-        keys = [(text["prompt"], text["seed"]) for text in told]
-    except (ValueError, LookupError, TypeError):
-        keys = [("", -1)]
-    if keys != [(job.get("prompt", ""), job["seed"]) for job in jobs][: len(keys)]:
-        raise ValueError(f"{path} holds other things; remove it, or name another --output")
-    if path.exists():
-        path.write_bytes(b"".join(line + b"\n" for line in whole))
-    return len(keys)
+        texts = [json.loads(line) for line in lines]
+        same = [text["asked"] for text in texts] == jobs[: len(texts)]
+        same = same and all(marks.items() <= text.items() for text in texts)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        same = False
+    if same and torn:
+        begun = _line(jobs[len(lines)], {}).encode()[:-2] if len(lines) < len(jobs) else b""
+        same = torn.startswith(begun) if len(torn) > len(begun) else begun.startswith(torn)
+        same = same and bool(begun)
+    if not same:
+        raise UserError(f"{path} holds other things; remove it, or name another --output")
+    os.truncate(path, len(held) - len(torn))
+    return len(lines)
 
 
-def batch(
-    jobs: list[dict[str, Any]],
-    output: Path | None,
-    write: Callable[[dict[str, Any]], dict[str, Any]],
-    update: Callable[[int, str], None],
-) -> None:
-    """A line of JSON for every job, into `output` (which goes on where it ended) or printed."""
-    done = already(output, jobs) if output else 0
-    for number, job in enumerate(jobs[done:], done + 1):
-        line = json.dumps(write(job), ensure_ascii=False)
-        if output:
-            with open(output, "a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        else:
-            print(line, flush=True)
-        update(number, f"{number} of {len(jobs)} texts")
+def _line(job: Values, made: Values) -> str:
+    return json.dumps({"asked": job} | made, ensure_ascii=False)
+
+
+def batch(jobs: list[Values], output: Path | None, write: Callable[[Values], Values], marks: Values) -> None:
+    """A line of JSON for every job, with what was asked, into `output` (which goes on where it ended) or
+    printed. `write` makes a text with its metadata, `marks` among them.
+    """
+    done = already(output, jobs, marks) if output else 0
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(output, "a", encoding="utf-8")) if output else sys.stdout
+        progress = PlanProgress(len(jobs))
+        stack.callback(progress.stop)
+        progress.restart(done)
+        if done:
+            progress.say(f"{output} holds {done} of {len(jobs)} texts already")
+        for number, job in enumerate(jobs[done:], done + 1):
+            try:
+                line = _line(job, write(job))
+            except UserError as error:
+                raise UserError(f"text {number} of {len(jobs)}: {error}") from None
+            print(line, file=file, flush=True)
+            progress.update(number, f"{number} of {len(jobs)} texts")
+
+
+def save(result: dict[str, Any], workdir: Path) -> Path:
+    """Writes samples/<time>-seed<k>.json and the text beside it; returns the path of the text."""
+    directory = workdir / "samples"
+    directory.mkdir(exist_ok=True)
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+    path = directory / f"{stamp}-seed{result['seed']}.txt"
+    told = json.dumps(result, indent=1, ensure_ascii=False)
+    path.with_suffix(".json").write_text(told + "\n", encoding="utf-8")
+    path.write_text(result["text"] + "\n", encoding="utf-8")
+    return path
+
+
+def kept(result: Values, workdir: Path) -> str:
+    """What the screen shows of a text, which is saved."""
+    path = save(result, workdir)
+    return f"--- seed {result['seed']}, {path} ---\n{frames.printable(result['text'])}\n"
 
 
 def timed(make: Callable[[], Any], repeats: int = 5) -> tuple[float, Any]:
@@ -68,21 +121,29 @@ def timed(make: Callable[[], Any], repeats: int = 5) -> tuple[float, Any]:
     return statistics.median(seconds[2:]), found
 
 
-def benchmark(write: Callable[[], dict[str, Any]], first_frame: Callable[[], object]) -> None:
-    """Prints what a text takes, its programs compiled."""
+def benchmark(write: Callable[[], Values], stream: Callable[[], Iterator[object]]) -> None:
+    """Prints what a text takes, its programs compiled. A stream's first frame is what was given."""
     seconds, made = timed(write)
     number, calls = made["written"], made["network_calls"]
+    first, _ = timed(lambda: next(itertools.islice(stream(), 1, None), None))
     print(f"{number} tokens in {seconds:.3f} s, {number / seconds:,.0f} a second (median of five)")
     print(f"{calls} network calls of {1000 * seconds / max(calls, 1):.2f} ms with all that is around them")
-    print(f"first frame of a stream after {1000 * timed(first_frame)[0]:.0f} ms", flush=True)
+    print(f"first step of a stream after {1000 * first:.0f} ms", flush=True)
 
 
 def record(path: Path | None, stream: bool, write: Callable[[Callable[[str], None]], Any]) -> Any:
-    """What `write` returns; the lines that it tells go to the screen and, whole or not at all, to a file."""
+    """What `write` returns; the lines that it tells go to the screen and, whole or not at all, to a file.
+
+    Raises UserError where `path` is neither free nor an earlier recording.
+    """
+    if path and path.exists():
+        with open(path, encoding="utf-8") as file:
+            header(path, file)
     partial = path and path.with_name(f"{path.name}.partial")
     with contextlib.ExitStack() as stack:
         sinks = [sys.stdout] if stream else []
         if partial:
+            stack.callback(partial.unlink, missing_ok=True)
             sinks.append(stack.enter_context(open(partial, "w", encoding="utf-8")))
 
         def tell(line: str) -> None:
@@ -90,6 +151,7 @@ def record(path: Path | None, stream: bool, write: Callable[[Callable[[str], Non
                 print(line, file=sink, flush=True)
 
         made = write(tell)
-    if path and partial:
-        partial.replace(path)
+        if path and partial:
+            sinks[-1].close()
+            partial.replace(path)
     return made

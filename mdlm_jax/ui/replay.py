@@ -3,40 +3,65 @@
 import json
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 from mdlm_jax import frames
+from mdlm_jax.configuration import UserError
 
 CLEAR = "\x1b[2J\x1b[H"
+LONGEST = 2**20  # tokens of a document; what claims more is damaged
 
 
-def replay(lines: Iterable[str], terminal: bool, say: Callable[[str], None], pause: float = 0.03) -> None:
-    """Shows the frames after a header line. Raises ValueError, one line, where something is neither."""
-    lines, number, shown, text = iter(lines), 0, 0, ""
+def header(path: Path, lines: Iterable[str]) -> dict[str, Any]:
+    """The first line of a recording. Raises UserError where it is none, or of another version."""
     try:
-        head = json.loads(next(lines))
+        head: dict[str, Any] = json.loads(next(iter(lines)))
+        known = head["schema_version"] == frames.SCHEMA_VERSION and head["seed"] >= 0
         pieces = head["pieces"]
-        known = head["schema_version"] == frames.SCHEMA_VERSION
-    except (ValueError, KeyError, TypeError, StopIteration):
-        raise ValueError("it does not begin with the header of a recording") from None
+        frames.text(pieces, range(len(pieces)))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, StopIteration):
+        raise UserError(f"{path} does not begin with the header of a recording") from None
     if not known:
-        raise ValueError(
-            f"it has schema {head['schema_version']}, this version reads {frames.SCHEMA_VERSION}"
-        )
+        told = f"{path} has schema {head['schema_version']}, this version reads {frames.SCHEMA_VERSION}"
+        raise UserError(told)
+    return head
+
+
+def lay(document: list[int | None], frame: frames.SampleFrame, vocabulary: int) -> None:
+    """Lays a frame over the document, whose masked tokens are None. Raises ValueError where it cannot be."""
+    start, length = frame.extras.get("start", 0), frame.extras.get("length", len(frame.tokens))
+    whole = isinstance(start, int) and isinstance(length, int)
+    shown = [None if m else int(t) for t, m in zip(frame.tokens, frame.is_masked, strict=True)]
+    if not (whole and 0 <= start <= start + len(shown) <= length <= LONGEST and len(document) <= length):
+        raise ValueError("it is no part of the document")
+    if not all(token is None or 0 <= token < vocabulary for token in shown):
+        raise ValueError("a token is not in the vocabulary")
+    document += [None] * (length - len(document))
+    document[start : start + len(shown)] = shown
+
+
+def replay(path: Path, terminal: bool, say: Callable[[str], None], pause: float = 0.03) -> None:
+    """Shows a recording. Raises UserError naming the file, and the line that is no frame."""
     document: list[int | None] = []
-    nats = 0.0
-    for line in lines:
-        frame = frames.loads(line)
-        start, length = frame.extras.get("start", 0), frame.extras.get("length", len(frame.tokens))
-        document += [None] * (length - len(document))
-        document[start : start + len(frame.tokens)] = [
-            None if masked else int(token)
-            for token, masked in zip(frame.tokens, frame.is_masked, strict=True)
-        ]
-        number, nats = number + 1, nats + frame.log_prob
-        text = frames.text(pieces, document)
-        if terminal:
-            place = f"step {frame.step} of {frame.num_steps}, block {frame.block + 1}"
-            say(f"{CLEAR}{frames.printable(text)}\n\n{place}")
-            time.sleep(pause)
-        shown += int(frame.changed.sum())
-    say(f"{frames.printable(text)}\n\n{number} steps, {shown} changes, {nats:.1f} nats, seed {head['seed']}")
+    number, steps, changes, nats = 1, 0, 0, 0.0
+    with open(path, encoding="utf-8") as file:
+        head = header(path, file)
+        try:
+            for line in file:
+                number += 1
+                frame = frames.loads(line)
+                lay(document, frame, len(head["pieces"]))
+                steps, changes = steps + (frame.step > 0), changes + int(frame.changed.sum())
+                nats += frame.log_prob
+                if terminal:
+                    place = f"step {frame.step} of {frame.num_steps}, block {frame.block + 1}"
+                    text = frames.printable(frames.text(head["pieces"], document))
+                    say(f"{CLEAR}{text}\n\n{place}")
+                    time.sleep(pause)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
+    if not document:
+        raise UserError(f"{path} ends after its header; no text was recorded")
+    text = frames.printable(frames.text(head["pieces"], document))
+    say(f"{text}\n\n{steps} steps, {changes} changes, {nats:.1f} nats, seed {head['seed']}")

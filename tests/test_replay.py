@@ -1,0 +1,156 @@
+"""Recordings: shown again they end in the text that was written; whatever is damaged is told in one line."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPO
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdlm_jax import frames
+from mdlm_jax.configuration import UserError
+from mdlm_jax.ui import modes
+from mdlm_jax.ui.replay import CLEAR, replay
+
+PIECES = ["[PAD]", "[MASK]", "The", "Ġtide", "Ġ", "Ċ", "Ġ[x", "/x]", "č", "ł", "Ģ"]  # č is a return, no
+HEADER = frames.header(PIECES, 7, "confidence", "cafe")
+
+
+def frame(start: int, tokens: list[int], length: int, step: int = 1) -> frames.SampleFrame:
+    """A part of a document; 1 is masked."""
+    row = np.array(tokens, np.int32)
+    canvas = row, row == 1, row != 1, np.ones(len(row), np.float32)
+    return frames.SampleFrame(step, 2, 0, *canvas, -0.5, extras={"start": start, "length": length})
+
+
+WHOLE = [HEADER, *map(frames.dumps, (frame(0, [2, 1, 1, 5], 4, 0), frame(1, [3, 1], 4), frame(2, [4], 4)))]
+
+
+def shown(tmp_path, lines, terminal=False) -> list[str]:
+    path, said = tmp_path / "rec.ndjson", []
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    replay(path, terminal, said.append, pause=0)
+    return said
+
+
+def test_parts_are_laid_over_the_document(tmp_path):
+    end = "The tide \n\n\n2 steps, 4 changes, -1.5 nats, seed 7"
+    assert shown(tmp_path, WHOLE) == [end]
+    *steps, last = shown(tmp_path, WHOLE, terminal=True)
+    assert last == end
+    assert [x.removeprefix(CLEAR).partition("\n\n")[0] for x in steps] == ["The··", "The tide·", "The tide "]
+
+
+def test_what_is_shown_moves_no_cursor(tmp_path):
+    pieces = ["\x1b[2Jx", "Ġ[/b]", chr(256 + 27) + "[2J", chr(256 + 127 - 94)]
+    lines = [frames.header(pieces, 0, "x", "x"), frames.dumps(frame(0, [0, 2, 3], 3))]
+    [text] = shown(tmp_path, lines)
+    assert "\x1b" not in text and text.startswith("[2Jx[2J")
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ([], "does not begin with the header"),
+        (["", *WHOLE], "does not begin with the header"),
+        (["[]"], "does not begin with the header"),
+        (["3"], "does not begin with the header"),
+        (["{}"], "does not begin with the header"),
+        (["[" * 100_000], "does not begin with the header"),
+        (WHOLE[1:], "does not begin with the header"),
+        ([HEADER.replace('"seed": 7', '"seed": null'), *WHOLE[1:]], "does not begin with the header"),
+        ([HEADER.replace('"[PAD]"', "5"), *WHOLE[1:]], "does not begin with the header"),
+        (
+            [HEADER.replace('"schema_version": 1', '"schema_version": 99')],
+            "has schema 99, this version",
+        ),
+        ([HEADER], "ends after its header"),
+        ([*WHOLE, ""], "line 5: not a sample frame"),
+        ([*WHOLE, HEADER], "line 5: not a sample frame"),
+        ([*WHOLE[:2], WHOLE[2][:50]], "line 3: not a sample frame"),
+        ([*WHOLE, "[" * 100_000], "line 5: "),
+        ([HEADER, frames.dumps(frame(0, [99], 1))], "line 2: a token is not in the vocabulary"),
+        ([HEADER, frames.dumps(frame(0, [-1], 1))], "line 2: a token is not in the vocabulary"),
+        ([HEADER, frames.dumps(frame(-1, [2], 1))], "line 2: it is no part of the document"),
+        ([HEADER, frames.dumps(frame(1, [2], 1))], "line 2: it is no part of the document"),
+        ([HEADER, frames.dumps(frame(0, [2], 10**12))], "line 2: it is no part of the document"),
+        ([*WHOLE, frames.dumps(frame(0, [2], 1))], "line 5: it is no part of the document"),
+        ([HEADER, WHOLE[1].replace('"start":0', '"start":"0"')], "line 2: it is no part of the document"),
+        ([HEADER, WHOLE[1].replace('"is_masked":[0,1,1,0]', '"is_masked":[0]')], "line 2: "),
+        ([HEADER, WHOLE[1].replace('"log_prob":-0.5', '"log_prob":"x"')], "line 2: "),
+        ([HEADER, WHOLE[1].replace('"step":0', '"step":[]')], "line 2: "),
+        ([HEADER, WHOLE[1].replace('"extras":{', '"extras":[{').replace("}}", "}]}")], "line 2: "),
+    ],
+    ids=range(26),
+)
+def test_damage_is_one_line_with_file_and_place(tmp_path, lines, reason):
+    with pytest.raises(UserError) as caught:
+        shown(tmp_path, lines)
+    told = str(caught.value)
+    assert told.startswith(str(tmp_path / "rec.ndjson")) and reason in told and "\n" not in told
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"\x89PNG\r\n\x1a\n", HEADER.encode() + b"\n\xff\n"])
+def test_what_is_no_text_is_one_line(tmp_path, data):
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(UserError, match="x"):
+        replay(tmp_path / "x", False, print)
+
+
+@given(st.lists(st.sampled_from("Ġé\x00č[ÃłÄ😀"), max_size=8))
+def test_any_pieces_have_a_text(letters):
+    """Pieces of added tokens are not in GPT-2's alphabet; bytes may be no UTF-8."""
+    assert isinstance(frames.text([*letters, "x"], [*range(len(letters)), None]), str)
+
+
+def test_a_recording_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "rec.ndjson"
+
+    def write(tell) -> str:
+        for line in WHOLE:
+            tell(line)
+        return "made"
+
+    def stopped(tell) -> None:
+        tell(HEADER)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        modes.record(path, False, stopped)
+    assert list(tmp_path.iterdir()) == []
+    assert modes.record(path, False, write) == "made"
+    whole = path.read_text()
+    assert whole.splitlines() == WHOLE
+    with pytest.raises(KeyboardInterrupt):
+        modes.record(path, False, stopped)
+    assert path.read_text() == whole and list(tmp_path.iterdir()) == [path]
+    code = (
+        "import os, sys, pathlib; from mdlm_jax.ui import modes; "
+        "modes.record(pathlib.Path(sys.argv[1]), False, lambda tell: (tell('{}'), os._exit(9)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], cwd=REPO).returncode == 9
+    assert path.read_text() == whole  # killed: what was there stays
+    assert modes.record(path, False, write) == "made" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("data", [b"", b"dear diary\n", b"\xff\n", b"{}\n"])
+def test_a_recording_replaces_nothing_else(tmp_path, data):
+    path = tmp_path / "diary.txt"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"diary\.txt"):
+        modes.record(path, False, lambda tell: pytest.fail("it was begun"))
+    assert path.read_bytes() == data and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_stream_is_told_as_it_comes(capsys):
+    seen = []
+
+    def write(tell) -> None:
+        for line in WHOLE:
+            tell(line)
+            seen.append(capsys.readouterr().out)
+
+    modes.record(None, True, write)
+    assert seen == [f"{line}\n" for line in WHOLE]
