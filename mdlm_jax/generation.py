@@ -30,7 +30,8 @@ from mdlm_jax.sampler import Plan, sample, sample_stream
 from mdlm_jax.train_state import build
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
-GAP = re.compile(r"_{4,}|\[MASK:(\d{1,4})\]|\[EDIT:([^\]]+)\]")
+LONGEST = 65_536  # tokens of a gap
+GAP = re.compile(r"_{4,}|\[MASK:(\d+)\]|\[EDIT:([^\]]+)\]")
 
 
 class Window(NamedTuple):
@@ -172,7 +173,10 @@ def pieces(run: Trained, request: Request, gaps: list[int]) -> tuple[np.ndarray,
         before = request.prompt[at : gap.start()]
         found += encode(before.rstrip(" ")).ids
         old = len(encode(" " * before.endswith(" ") + gap[2]).ids) if gap[2] else 0
-        found += [mask] * (old or (int(gap[1]) if gap[1] else next(unknown)))
+        number = old or (int(gap[1]) if gap[1] else next(unknown))
+        if not 1 <= number <= LONGEST:
+            raise SampleError(f"the gap {gap[0]} must have 1 to {LONGEST} tokens")
+        found += [mask] * number
         at = gap.end()
     found += encode(request.prompt[at:]).ids
     ending, room = encode(request.ending).ids, run.config.model.seq_len - 1

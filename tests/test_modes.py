@@ -204,7 +204,7 @@ def test_the_prompt_loop_of_the_command(command, workdir, load, monkeypatch):
 
 # Any request.
 
-MARKUP = r"_{4,}|\[MASK:(\d{1,4})\]|\[EDIT:([^\]]+)\]"
+MARKUP = r"_{4,}|\[MASK:(\d+)\]|\[EDIT:([^\]]+)\]"
 
 
 def verbatim(prompt: str, ending: str, text: str) -> bool:
@@ -244,8 +244,10 @@ def check_request(values, load, workdir) -> None:
         made = ran(values, load, workdir)
     except UserError as error:
         told = str(error)
-        assert "\n" not in told and re.search("say with --length how many|is not valid UTF-8", told), told
+        reasons = "say with --length how many|is not valid UTF-8|must have 1 to 65536 tokens"
+        assert "\n" not in told and re.search(reasons, told), told
         assert ("UTF-8" in told) == ("\ud800" in prompt + ending)
+        assert ("must have" not in told) or re.search(r"\[MASK:(0+|\d{5,})\]", prompt)
         return
     assert verbatim(prompt, ending, made["text"])
     assert made["text"] == run.tokenizer.decode(made["tokens"])

@@ -104,14 +104,15 @@ def generate(
         if any("\ud800" <= c <= "\udfff" for c in getattr(request, name)):
             raise SampleError(f"--{name} is not valid UTF-8")
     gaps = choose_gaps(run, request, settings)
-    scores, best = [], 0
+    scores: list[float | None] = []  # None: refused for its copies
     if request.best_of > 1:
+        reference = _reference(run, request.style)
         for candidate in range(request.best_of):
             tokens, *_, copied, _ = finish(_written(run, request, settings, gaps, candidate, -1))
             text = run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
-            score = style.score(_reference(run, request.style), text, request.sentence_length or None)
-            scores.append(math.inf if copied else score)
-        best = int(np.argmin(scores))
+            score = style.score(reference, text, request.sentence_length or None)
+            scores.append(None if copied or math.isinf(score) else score)
+    best = int(np.argmin([math.inf if score is None else score for score in scores] or [0.0]))
     tokens, written, sure, calls, copied, rounds = yield from _written(
         run, request, settings, gaps, best, shown
     )
