@@ -95,7 +95,7 @@ def write(
     if settings.sampler == "importance":
         ranks = ((generation.levels(run) - 1) / 5).astype(np.float32)
     law = Law(**{name: values[name] for name in Law._fields[:-1]}, importance=ranks)
-    plan = Plan(*(values[name] for name in Plan._fields[:-2]), seats=min(block, canvas))
+    plan = Plan(**{name: values[name] for name in Plan._fields[:-2]}, seats=min(block, canvas))
     tokens, calls, number = np.full((rows, length), special["mask"], np.int32), 0, 0
     while (masked := tokens[0] == special["mask"]).any():  # in all rows alike
         lo, first, stop, hi = generation.next_window(masked, room, block)
@@ -327,7 +327,7 @@ def sweep(run: Trained, twin: Trained, repeats: int, quick: bool) -> None:
     many += [("confidence", 64, calls, 1.0, hot) for calls in (4, 8) for hot in (0.7, 0.8, 0.9, 1.0)]
     many = [x for x in many if x[1] / x[2] <= 32]
     for values in many[:2] if quick else many:
-        laid = dict(zip(("sampler", "block", "steps", "threshold", "temperature"), values, strict=True))
+        laid: Any = dict(zip(("sampler", "block", "steps", "threshold", "temperature"), values, strict=True))
         name = ", ".join(f"{k} {v}" for k, v in laid.items() if v != 1.0 or k == "temperature")
         found.append(Method(name, dataclasses.replace(base, cache=True, **laid)))
     seconds = measure(run, twin, found, 1, length, repeats)[0]
