@@ -212,10 +212,12 @@ def measure(
     texts: dict[str, list[np.ndarray]] = {m.name: [] for m in chosen}
     calls: dict[str, int] = {}
     for turn in range(repeats + 1):  # the first warms up
+        told = f"{length} tokens, batch {rows}, round {turn} of {repeats}"
+        print(f"{time.strftime('%H:%M:%S')} {told}", file=sys.stderr, flush=True)
         for m in chosen:
             part = m.full and length > run.config.model.seq_len - 1
             who = twin if m.twin else stretched(run, length) if part else run
-            most = max(4, 64 // rows) if part else 0
+            most = min(max(4, 64 // rows), m.settings.steps or length) if part else 0
             begun = time.perf_counter()
             tokens, number = write(who, m.settings, rows, length, jax.random.key(turn), most)
             took = time.perf_counter() - begun
@@ -246,7 +248,7 @@ def compare(of: Figures, than: Figures) -> str:
     parts = []
     for key, (mean, error) in of.items():
         other, its = than[key]
-        parts.append(f"{key} {mean / other - 1:+.1%} ± {100 * (error**2 + its**2) ** 0.5 / other:.1f}")
+        parts.append(f"{key} {mean / other - 1:+.1%} ± {(error**2 + its**2) ** 0.5 / other:.1%}")
     return ", ".join(parts)
 
 
@@ -260,10 +262,8 @@ def tables(run: Trained, twin: Trained, lengths: list[int], batches: list[int], 
             judged = {}
             if rows == max(batches) and rows * repeats >= 16:
                 judged = quality(twin, texts | {"the book": book(run)})
-            print(
-                f"\n### {length} tokens, batch {rows}\n\n| method | times naive | tokens/s | calls | a call "
-            )
-            print(f"{HEAD}{'---|' * 8}", flush=True)
+            head = "method | times naive | tokens/s | calls | a call"
+            print(f"\n### {length} tokens, batch {rows}\n\n| {head} {HEAD}{'---|' * 8}", flush=True)
             naive = seconds[chosen[0].name]
             for m in chosen:
                 took, number = seconds[m.name], calls[m.name]
