@@ -147,14 +147,19 @@ class EvaluationConfig:
     per_stage: int = field("validation evaluations in a stage, the last at its end", least=1)
 
 
+IN_ORDER = ("ancestral", "dilated", "interleaved", "left_to_right")  # places are known before logits are
+RANKED = ("confidence", "margin", "entropy", "importance", "greedy")
+
+
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
     """How a text is drawn: defaults of python -m mdlm_jax.sample."""
 
     sampler: str = field(
-        "ancestral (the law of the model at this many steps), left_to_right, or the surest places first, by "
-        "confidence, margin, entropy, importance (easy words first) or greedy (and the likeliest token)",
-        choices=("ancestral", "left_to_right", "confidence", "margin", "entropy", "importance", "greedy"),
+        "ancestral (random places), dilated (places far apart), interleaved (many writers, each from left to "
+        "right), left_to_right, or the surest places first: by confidence, margin, entropy, importance (easy "
+        "words first) or greedy (the likeliest token there)",
+        choices=IN_ORDER + RANKED,
     )
     steps: int = field("network calls of a block at most; 0 means one per token", least=0, most=65_536)
     temperature: float = field("divides the logits when a token is drawn", above=0, least=1e-6, most=1e6)
@@ -204,7 +209,7 @@ def check_sampling(sampling: SamplingConfig, request: Request | None = None) -> 
     """Refuses settings that contradict one another; raises ConfigError."""
     if request and request.best_of == 1 and (request.sentence_length or request.style != "book"):
         raise ConfigError("config.best_of=1 leaves nothing to choose by style or sentence_length; raise it")
-    if sampling.sampler in ("ancestral", "left_to_right"):
+    if sampling.sampler in IN_ORDER:
         one = (("steps", 0),) * (sampling.sampler == "left_to_right")
         for name, off in (("threshold", 1.0), ("schedule", "linear"), ("remask", 0.0), *one):
             if (value := getattr(sampling, name)) != off:

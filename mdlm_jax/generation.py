@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,20 +34,12 @@ LONGEST = 65_536  # tokens of a gap
 GAP = re.compile(r"_{4,}|\[MASK:(\d+)\]|\[EDIT:([^\]]+)\]")
 
 
-class Window(NamedTuple):
-    """A part [lo, hi) of a document, with the block [first, stop) that is written in it."""
+def next_window(masked: np.ndarray, room: int, block: int) -> tuple[int, int, int, int]:
+    """lo, first, stop, hi: the part [lo, hi) of a document, bool [N], in which a block is written next.
 
-    lo: int
-    first: int
-    stop: int
-    hi: int
-
-
-def next_window(masked: np.ndarray, room: int, block: int) -> Window:
-    """The window of the first masked position of a document, bool [N]; at most `room` wide.
-
-    Half of what the block leaves is for the text after it where any is given there, else all for what is
-    before. Masks on the right are shown only between the block and given text.
+    The block [first, stop) begins with the first masked position; the window is at most `room` wide. Half of
+    what the block leaves is for the text after it where any is given there, else all for what is before.
+    Masks on the right are shown only between the block and given text.
     """
     first = int(np.argmax(masked))
     stop = min(first + block, len(masked))
@@ -56,7 +48,7 @@ def next_window(masked: np.ndarray, room: int, block: int) -> Window:
     right = min(after, spare - left)
     if masked[stop : stop + right].all():
         left, right = min(before, spare), 0
-    return Window(first - left, first, stop, stop + right)
+    return first - left, first, stop, stop + right
 
 
 @functools.cache

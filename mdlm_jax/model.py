@@ -155,22 +155,17 @@ class Transformer(nnx.Module):
         Raises ValueError when L exceeds the RoPE table (`config.seq_len`).
         """
         mask = None if segments is None else (segments[:, None, :, None] == segments[:, None, None, :])
-        return self._layers(tokens, mask, 0, key)[0]
+        return self.extend(tokens, mask, key=key, keep=False)[0]
 
     def extend(
-        self, tokens: jax.Array, mask: jax.Array, cache: Any = None, start: jax.Array | int = 0
-    ) -> tuple[jax.Array, Any]:
+        self, tokens: jax.Array, mask: jax.Array | None, cache: Any = None, start: jax.Array | int = 0,
+        key: jax.Array | None = None, keep: bool = True,
+    ) -> tuple[jax.Array, Any]:  # fmt: skip
         """tokens int [B, N] at the positions from `start` of a window of L; mask bool [B, 1, N, L].
 
         Without `cache` N is L. With that of an earlier call only these positions are computed again; what
         they attend to elsewhere is as it was then. Returns hidden states [B, N, D] and the new cache.
         """
-        return self._layers(tokens, mask, start, None, () if cache is None else cache)
-
-    def _layers(
-        self, tokens: jax.Array, mask: jax.Array | None, start: jax.Array | int, key: jax.Array | None,
-        cache: Any = None,
-    ) -> tuple[jax.Array, Any]:  # fmt: skip
         c, length = self.config, tokens.shape[1]
         if length > c.seq_len:
             raise ValueError(f"{length} positions, but the model was built for seq_len={c.seq_len}")
@@ -185,9 +180,9 @@ class Transformer(nnx.Module):
 
         def body(x: jax.Array, layer: tuple) -> tuple[jax.Array, Any]:
             state, layer_key, old = layer
-            before = (*old, start) if old else None
+            before = None if old is None else (*old, start)
             x, new = nnx.merge(graphdef, state)(x, mask, cos, sin, layer_key, before)
-            return x, None if cache is None else new
+            return x, new if keep else None
 
         if c.remat != "none":
             policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}[c.remat]

@@ -9,6 +9,8 @@ ancestral: the reverse process of alpha_t = 1 - t. A position's unmasking time i
 drawn before any token: with `steps` = 0 one at a time in a random order (first-hitting, Zheng et al. 2024:
 exact), else all whose time falls into the same of `steps` intervals together (the law of that many uniform
 steps). A step goes to each row's next event, so a row has at most one call a token, and rows share calls.
+dilated: as many a step, as far from each other as they can be, which is when drawing them together costs
+least (Luxembourg et al. 2025); interleaved: each step writes every steps-th place, from left to right.
 left_to_right: one at a time in reading order, which is all that an autoregressive model can do.
 
 The others write the masked positions of highest certainty, as many a step as the schedule says, and all whose
@@ -30,10 +32,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdlm_jax.configuration import IN_ORDER
 from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law, certainty, draw, penalise, written_by
 
-IN_ORDER = ("ancestral", "left_to_right")  # positions come before logits; the other samplers rank them
 BURST = 16  # steps of a stream that one dispatch may hold
 
 
@@ -70,29 +72,35 @@ def begin(
 ) -> SampleState:
     """The first state; tokens int [B, L] (kept where not masked)."""
     times_key, key = jax.random.split(key)
-    times = jax.random.uniform(times_key, tokens.shape)
-    if plan.sampler == "left_to_right":
-        when = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
+    times, nth = jax.random.uniform(times_key, tokens.shape), jnp.cumsum(masked, axis=1) - 1
+    if plan.sampler == "dilated":  # van der Corput's sequence from a random place on
+        bits = (tokens.shape[1] - 1).bit_length()
+        mirrored = sum((nth >> i & 1) << (bits - 1 - i) for i in range(bits))
+        times = (mirrored / 2**bits + times[:, :1]) % 1
+    if plan.sampler in ("interleaved", "left_to_right"):
+        when = nth % (plan.steps or tokens.shape[1])
     elif plan.steps:
-        when = jnp.floor(times * plan.steps).astype(jnp.int32)
+        when = jnp.floor(times * plan.steps)
     else:
-        when = jnp.argsort(jnp.argsort(jnp.where(masked, times, 2.0), axis=1), axis=1).astype(jnp.int32)
+        when = jnp.argsort(jnp.argsort(jnp.where(masked, times, 2.0), axis=1), axis=1)
     shown, canvas = (*tokens.shape, plan.shown), jnp.where(masked, mask_id, tokens).astype(jnp.int32)
     sure = jnp.where(masked, 0.0, 1.0), jnp.zeros(len(tokens)), jnp.zeros(shown, jnp.int32), jnp.zeros(shown)
     changed = jnp.zeros_like(masked)
-    return SampleState(canvas, masked, masked, changed, *sure, when, jnp.int32(0), key, memory)
+    return SampleState(
+        canvas, masked, masked, changed, *sure, when.astype(jnp.int32), jnp.int32(0), key, memory
+    )
 
 
 def group_size(seats: int, plan: Plan) -> int:
     """Static number of positions that a step usually writes; a step that has more is dearer, not wrong."""
     writes = seats + math.floor(seats * plan.remask)
-    if plan.sampler == "left_to_right" or not plan.steps:
-        return 1
-    if plan.sampler != "ancestral" and plan.steps >= writes:
+    if not plan.steps or (plan.steps >= writes and plan.sampler not in ("ancestral", "dilated")):
         return 1
     mean = writes / plan.steps
     if plan.sampler == "ancestral":
-        return min(seats, math.ceil(mean + 4 * math.sqrt(mean) + 2))
+        mean += 4 * math.sqrt(mean) + 2
+    elif plan.sampler == "dilated":
+        mean += 1
     return min(seats, math.ceil(mean if plan.schedule == "linear" else mean * math.pi / 2))
 
 

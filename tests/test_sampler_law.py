@@ -55,6 +55,14 @@ def ancestral_law(steps: int, law: Law, prompt: tuple[int, ...]) -> dict[tuple, 
     return {text: weight for text, weight in total.items() if MASK not in text}
 
 
+def ordered_law(groups: list[list[int]], law: Law, prompt: tuple[int, ...]) -> dict[tuple, float]:
+    """Places in a known order, those of a group together."""
+    free, canvases = [p for p in range(L) if prompt[p] == MASK], {prompt: 1.0}
+    for group in groups:
+        canvases = write(canvases, tuple(free[i] for i in group), law)
+    return canvases
+
+
 RULES = {
     "confidence": max,
     "margin": lambda p: np.sort(p)[-1] - np.sort(p)[-2],
@@ -78,6 +86,21 @@ def ranked_law(rule: str, steps: int, law: Law, prompt: tuple[int, ...]) -> dict
 
 
 def enumerate_law(plan: Plan, law: Law, prompt: tuple[int, ...] = PROMPT) -> dict[tuple, float]:
+    number = prompt.count(MASK)
+    if plan.sampler in ("interleaved", "left_to_right"):
+        stride = plan.steps or number
+        return ordered_law([list(range(i, number, stride)) for i in range(min(stride, number))], law, prompt)
+    if plan.sampler == "dilated":  # of four places: halves, then quarters, from any of them on
+        assert number == L == 4
+        order = [0, 2, 1, 3]
+        turned: dict[tuple, float] = {}
+        for first in range(4):
+            around = order[first:] + order[:first]
+            size = 4 // (plan.steps or 4)
+            groups = [around[i : i + size] for i in range(0, 4, size)]
+            for text, p in ordered_law(groups, law, prompt).items():
+                turned[text] = turned.get(text, 0) + p / 4
+        return turned
     if plan.sampler == "ancestral":
         return ancestral_law(plan.steps, law, prompt)
     return ranked_law(plan.sampler, plan.steps, law, prompt)
@@ -112,6 +135,9 @@ LAWS = [
     (Plan("ancestral", 4), Law(), EMPTY),
     (Plan("ancestral", 64), Law(), EMPTY),
     (Plan("ancestral", 2), Law(0.7, 3, 0.9), PROMPT),
+    (Plan("dilated", 0), Law(), EMPTY),
+    (Plan("interleaved", 2), Law(), EMPTY),
+    (Plan("left_to_right", 0), Law(0.7, 3, 0.9), PROMPT),
     (Plan("confidence", 2), Law(), EMPTY),
     (Plan("confidence", 0), Law(1.3, 0, 0.8), PROMPT),
     (Plan("margin", 0), Law(), EMPTY),
@@ -136,7 +162,13 @@ def test_the_law_of_many_texts(plan: Plan, law: Law, prompt: tuple):
 def test_the_enumerated_laws_differ():
     """Or the test above could not tell one sampler from another."""
     plans = [Plan("ancestral", steps) for steps in (0, 1, 2)]
-    plans += [Plan("confidence", 2), *(Plan(rule, 0) for rule in RULES)]
+    plans += [
+        Plan("dilated"),
+        Plan("interleaved", 2),
+        Plan("left_to_right"),
+        Plan("confidence", 2),
+        *(Plan(rule, 0) for rule in RULES),
+    ]
     laws = [enumerate_law(plan, Law(), EMPTY) for plan in plans]
     texts = sorted(set().union(*laws))
     table = np.array([[law.get(text, 0) for text in texts] for law in laws])
