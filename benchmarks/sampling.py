@@ -30,7 +30,7 @@ import numpy as np
 from held_out import train
 
 from mdlm_jax import generation
-from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SamplingConfig
+from mdlm_jax.configuration import RANKED, SAMPLING_PRESETS, Request, SamplingConfig
 from mdlm_jax.data import held_out_windows
 from mdlm_jax.evaluation.candidates import generate
 from mdlm_jax.evaluation.likelihood import make_exact
@@ -43,7 +43,6 @@ from mdlm_jax.sampler import Plan, SampleState, begin, most_steps, sample, sampl
 ROOT = Path(__file__).resolve().parent.parent
 Figures = dict[str, tuple[float, float]]  # mean and standard error
 PER_CALL = 8  # tokens, in the methods that write several at once
-RANKED = ("confidence", "margin", "entropy", "importance", "greedy")
 
 
 class Method(NamedTuple):
@@ -146,12 +145,12 @@ def methods(run: Trained, length: int) -> list[Method]:
     one_by_one = dataclasses.replace(base, sampler="left_to_right", steps=0)
     found = [Method("naive: full canvas, one token a call", ancestral, full=True)]
     blocks = [0] if length <= room else [64]
-    for sampler in ("confidence", "ancestral") if length > room else ():
+    for sampler in ("interleaved", "ancestral") if length > room else ():
         found.append(Method(f"full canvas, {sampler}, {PER_CALL} a call", many(sampler), full=True))
     if length <= 512:
         for block in blocks:
             where = f"blocks of {block}" if block else "full canvas"
-            for sampler in ("ancestral", *RANKED):
+            for sampler in ("ancestral", "dilated", "interleaved", *RANKED):
                 found.append(Method(f"{where}, {sampler}", many(sampler, block)))
             found.append(Method(f"{where}, confidence, remask 0.25", many("confidence", block, remask=0.25)))
             found.append(
@@ -159,7 +158,7 @@ def methods(run: Trained, length: int) -> list[Method]:
             )
     for block in (32, 64) if length > room else ():
         for cache in (False, True):
-            for sampler in ("confidence", "ancestral"):
+            for sampler in ("interleaved", "ancestral"):
                 name = f"blocks of {block}, {sampler}" + ", cache" * cache
                 found.append(Method(name, many(sampler, block, cache=cache)))
     for name, values in SAMPLING_PRESETS.items():
@@ -306,8 +305,8 @@ def stream(run: Trained, repeats: int) -> None:
                 generation.finish(generate(run, request, settings, shown))
                 found[shown] += [time.perf_counter() - begun] * (turn > 1)
             for shown in first:
-                begun = time.perf_counter()
-                next(generate(run, request, settings, shown))
+                begun, frames = time.perf_counter(), generate(run, request, settings, shown)
+                next(frames), next(frames)  # the first is the empty canvas
                 first[shown] += [1000 * (time.perf_counter() - begun)] * (turn > 1)
         for shown in first:
             ratio = spread([a / b for a, b in zip(found[shown], found[-1], strict=True)])
@@ -323,14 +322,14 @@ def sweep(run: Trained, twin: Trained, repeats: int, quick: bool) -> None:
     found = [Method("twin", generation.for_twin(base), twin=True), Method("default", base)]
     many = [
         (rule, block, calls, 1.0, heat)
-        for rule in ("ancestral", "confidence")
+        for rule in ("ancestral", "dilated", "interleaved", "confidence")
         for block in (32, 64, 127)
         for calls in (2, 4, 8, 16)
         if 4 <= block / calls <= 16
     ]
     many += [(rule, 64, calls, 1.0, heat) for rule in ("margin", "entropy") for calls in (4, 8)]
     many += [("confidence", 64, 8, threshold, heat) for threshold in (0.5, 0.3, 0.1)]
-    many += [("ancestral", 64, calls, 1.0, heat + warmer) for calls in (4, 8) for warmer in (-0.1, 0.1)]
+    many += [("interleaved", 64, calls, 1.0, heat + warmer) for calls in (4, 8) for warmer in (-0.1, 0.1)]
     for values in many[:2] if quick else many:
         laid: Any = dict(zip(("sampler", "block", "steps", "threshold", "temperature"), values, strict=True))
         name = ", ".join(f"{k} {v}" for k, v in laid.items() if v != 1.0 or k == "temperature")

@@ -46,7 +46,15 @@ def get_config(preset: str = "base") -> ConfigDict:
     )
     config.evaluation = ConfigDict(dict(strata=16, replicates=2, per_stage=10))
     config.sampling = ConfigDict(
-        dict(sampler="ancestral", steps=0, temperature=0.6, top_k=0, top_p=0.9, repetition=1.0, threshold=1.0)
+        dict(
+            sampler="interleaved",
+            steps=16,
+            temperature=0.6,
+            top_k=0,
+            top_p=0.9,
+            repetition=1.0,
+            threshold=1.0,
+        )
         | dict(schedule="linear", remask=0.0, vocabulary_level=5, block=0, cache=False)
     )
     if preset == "small":

@@ -37,6 +37,7 @@ from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law, certainty, draw, penalise, written_by
 
 BURST = 16  # steps of a stream that one dispatch may hold
+PACE: dict[Callable, float] = {}  # seconds that a step of a network took last; moves no token
 
 
 class Plan(NamedTuple):
@@ -266,24 +267,23 @@ def sample_stream(
 ) -> Iterator[SampleFrame]:  # fmt: skip
     """As `sample`, a frame per step of row 0; the last frame holds the same tokens.
 
-    One dispatch holds one step at first, then as many as some 30 ms allow: a small network's steps are
-    shorter than what it costs to start one.
+    A dispatch holds as many steps as 20 ms allow by what earlier ones took, the very first a single one.
     """
     state, num_steps = _first(key, tokens, masked, memory, plan=plan, mask_id=mask_id)
     step = functools.partial(_burst, denoise, context, plan=plan, num_steps=num_steps, mask_id=mask_id)
-    i, before, most = 0, 0.0, 1
-    while i < num_steps:
-        begun, limit = time.perf_counter(), most
+    i, before, number = 0, 0.0, int(num_steps)
+    while i < number:
+        begun, limit = time.perf_counter(), max(1, min(BURST, int(0.02 / PACE.get(denoise, 1.0))))
         n, state, seen = step(state, jnp.int32(i), jnp.int32(limit), law)
         n, done = int(n), jax.tree.map(np.asarray, seen)
-        most = max(1, min(BURST, limit * 2 if time.perf_counter() - begun < 0.03 else limit // 2))
+        PACE[denoise] = (time.perf_counter() - begun) / max(n, 1)
         for j in range(n):
             frame = jax.tree.map(lambda x, j=j: x[j], done)
             written = frame.changed & ~frame.masked
             shown = zip(frame.likeliest[written].tolist(), frame.chances[written].tolist(), strict=True)
             top = [list(zip(*pair, strict=True)) for pair in shown] if plan.shown else []
             canvas = frame.tokens, frame.masked, frame.changed, frame.confidence
-            yield SampleFrame(i + j + 1, int(num_steps), 0, *canvas, float(frame.log_prob) - before, top)
+            yield SampleFrame(i + j + 1, number, 0, *canvas, float(frame.log_prob) - before, top)
             before = float(frame.log_prob)
         if n < limit:
             return
