@@ -37,7 +37,7 @@ def toy_run(dataset, causal=False) -> run_directory.Trained:
     rows = dataset.info["vocab_rows"]
     model = dataclasses.replace(NETWORK, num_layers=1, seq_len=64, vocab_rows=rows, causal=causal)
     forbidden = forbidden_rows(model, dataset.info["vocab_size"], dataset.special_ids)
-    return run_directory.Trained(config(model), dataset, random_params(model), forbidden, "", "")
+    return run_directory.Trained(config(model), dataset, None, random_params(model), forbidden, "", "")
 
 
 @pytest.fixture(scope="module")
