@@ -35,12 +35,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--book", required=True)
+    parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--book")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     for name in ("preset", "temperature", "top_p", "length", "best_of"):
         parser.add_argument(f"--{name}", help="as of python -m mdlm_jax.sample")
     a = parser.parse_args()
+    if not (a.workdir and a.book):
+        print("nothing to sample: --workdir names a run, --book what it was trained on")
+        return
     run = load(a.workdir)
     given = {k: v for k, v in vars(a).items() if v is not None and k not in ("workdir", "book", "seeds")}
     asked = [settings_of(given | {"seed": seed}, run.config.sampling) for seed in a.seeds]

@@ -21,6 +21,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):
     os.environ.setdefault(name, "1")
 
+# Most of the time goes into compiling programs that run once or twice.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
 # A failure has to come back when the command is run again. No deadline: the first example compiles.
 settings.register_profile("mdlm", derandomize=True, deadline=None, database=None)
 settings.load_profile("mdlm")
@@ -100,14 +103,12 @@ sys.addaudithook(listen)
 
 @pytest.fixture(scope="session")
 def child_env(shared) -> dict[str, str]:
-    """The environment of child processes: quick compilation, and its results kept for the next child."""
+    """The environment of child processes: compiled programs are kept for the next child."""
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # it costs 10 s a process
-    flags = f"{kept.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"  # half the time
     (shared / "site").mkdir(exist_ok=True)
     (shared / "site" / "sitecustomize.py").write_text(AUDIT.format(path=str(shared / "sockets.txt")))
     (shared / "sockets.txt").touch()
     return kept | {
-        "XLA_FLAGS": flags,
         "JAX_COMPILATION_CACHE_DIR": str(shared / "jax_cache"),
         "PYTHONPATH": str(shared / "site"),
     }
