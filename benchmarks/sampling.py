@@ -86,7 +86,8 @@ def write(
     alone = length <= room
     block = min(settings.block or (room if alone else max(room // 2, 1)), room)
     canvas = min(-(-(1 + length) // generation.BUCKET) * generation.BUCKET, room + 1) if alone else room + 1
-    width = min(1 if model.causal else block, canvas) if settings.cache else canvas
+    apart = settings.cache and (model.causal or block < length)
+    width = min(1 if model.causal else block, canvas) if apart else canvas
     forbidden = run.forbidden.copy()
     forbidden[[special["eos"], special["sep"]]] = True
     values: Any = dataclasses.asdict(settings)
@@ -104,7 +105,7 @@ def write(
         due[:, 1 + first - lo : 1 + stop - lo] = masked[first:stop]
         start = np.int32(min(1 + first - lo, canvas - width))
         context = run.compute_params, forbidden, used, start
-        drawn = jax.random.fold_in(key, number) if number else key
+        drawn = jax.random.fold_in(key, 2 + number)
         arguments: Any = generation._denoise(model, width), context, drawn, row, due, law
         options: Any = {"plan": plan, "mask_id": special["mask"]}
         if most:
@@ -138,7 +139,7 @@ def methods(run: Trained, length: int) -> list[Method]:
     base, room = run.config.sampling, run.config.model.seq_len - 1
 
     def many(sampler: str, block: int = 0, **more: Any) -> SamplingConfig:
-        steps = max((block or length) // PER_CALL, 1)
+        steps = max(round((block or length) / PER_CALL), 1)
         return dataclasses.replace(base, sampler=sampler, block=block, steps=steps, **more)
 
     ancestral = dataclasses.replace(base, sampler="ancestral", steps=0)

@@ -205,16 +205,19 @@ class SampleError(UserError):
     """A request that cannot be met; one line."""
 
 
+def unused(sampler: str) -> dict[str, Any]:
+    """The settings that a sampler cannot use, at the values that turn them off."""
+    steps = {"steps": 0} if sampler == "left_to_right" else {}
+    return {"threshold": 1.0, "schedule": "linear", "remask": 0.0} | steps if sampler in IN_ORDER else {}
+
+
 def check_sampling(sampling: SamplingConfig, request: Request | None = None) -> None:
     """Refuses settings that contradict one another; raises ConfigError."""
     if request and request.best_of == 1 and (request.sentence_length or request.style != "book"):
         raise ConfigError("config.best_of=1 leaves nothing to choose by style or sentence_length; raise it")
-    if sampling.sampler in IN_ORDER:
-        one = (("steps", 0),) * (sampling.sampler == "left_to_right")
-        for name, off in (("threshold", 1.0), ("schedule", "linear"), ("remask", 0.0), *one):
-            if (value := getattr(sampling, name)) != off:
-                told = f"config.sampling.{name}={value} needs a sampler that ranks places, such as confidence"
-                raise ConfigError(f"{told}; {sampling.sampler} does not")
+    for name, off in unused(sampling.sampler).items():
+        if (value := getattr(sampling, name)) != off:
+            raise ConfigError(f"config.sampling.{name}={value} is nothing that {sampling.sampler} can use")
 
 
 @dataclasses.dataclass(frozen=True)

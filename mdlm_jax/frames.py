@@ -1,9 +1,7 @@
 """The stream of sampling events that every view, replay, export and test reads. numpy, no jax."""
 
 import dataclasses
-import functools
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ class SampleFrame:
     changed: np.ndarray  # bool [L], written or masked again in this step
     confidence: np.ndarray  # float32 [L], a token's probability when written; 0 where masked, 1 if given
     log_prob: float  # nats, of the tokens written in this step under their law, less those masked again
+    # The likeliest tokens of each place written in this step, in order (changed and not masked).
     top_k: list[list[tuple[int, float]]] = dataclasses.field(default_factory=list)
     extras: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -31,23 +30,6 @@ class SampleFrame:
         names = ("tokens", "is_masked", "changed", "confidence")
         arrays = {name: getattr(self, name)[lo:hi] for name in names}
         return dataclasses.replace(self, block=block, extras=extras, **arrays)
-
-
-@functools.cache
-def _bytes() -> dict[str, int]:
-    """The byte of each letter of byte-level BPE (GPT-2's alphabet: unprintable bytes are moved past 255)."""
-    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    moved = [b for b in range(256) if b not in kept]
-    return {chr(b): b for b in kept} | {chr(256 + i): b for i, b in enumerate(moved)}
-
-
-def text(pieces: list[str], tokens: Iterable[int | None]) -> str:
-    """The text of token ids by the pieces of a header; None, a position that is masked, shows as a dot."""
-    found = bytearray()
-    for token in tokens:  # letters of added tokens may be no bytes
-        letters = [_bytes().get(letter, letter) for letter in pieces[token]] if token is not None else ["·"]
-        found += b"".join(bytes([x]) if isinstance(x, int) else x.encode() for x in letters)
-    return found.decode("utf-8", errors="replace")
 
 
 def printable(text: str) -> str:

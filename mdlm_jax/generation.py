@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mdlm_jax.configuration import ModelConfig, Request, SampleError, SamplingConfig
+from mdlm_jax.configuration import ModelConfig, Request, SampleError, SamplingConfig, unused
 from mdlm_jax.diffusion import subs
 from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law
@@ -31,7 +31,7 @@ from mdlm_jax.train_state import build
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
 LONGEST = 65_536  # tokens of a gap
-GAP = re.compile(r"_{4,}|\[MASK:(\d+)\]|\[EDIT:([^\]]+)\]")
+GAP = re.compile(r"_{4,}|\[MASK:(\d{1,9})\]|\[EDIT:([^\]]+)\]")
 
 
 def next_window(masked: np.ndarray, room: int, block: int) -> tuple[int, int, int, int]:
@@ -45,9 +45,9 @@ def next_window(masked: np.ndarray, room: int, block: int) -> tuple[int, int, in
     stop = min(first + block, len(masked))
     spare, before, after = room - (stop - first), first, len(masked) - stop
     left = min(before, max(spare // 2, spare - after))
-    right = min(after, spare - left)
-    if masked[stop : stop + right].all():
-        left, right = min(before, spare), 0
+    given = np.flatnonzero(~masked[stop : stop + min(after, spare - left)])
+    right = int(given[-1]) + 1 if len(given) else 0
+    left = min(before, spare - right)
     return first - left, first, stop, stop + right
 
 
@@ -92,8 +92,7 @@ def levels(run: Trained) -> np.ndarray:
 
 def for_twin(settings: SamplingConfig) -> SamplingConfig:
     """The settings as an autoregressive model can follow them: from left to right, one at a time."""
-    off: Any = {"steps": 0, "threshold": 1.0, "schedule": "linear", "remask": 0.0, "cache": True}
-    return dataclasses.replace(settings, sampler="left_to_right", **off)
+    return dataclasses.replace(settings, sampler="left_to_right", cache=True, **unused("left_to_right"))
 
 
 Frames = Generator[SampleFrame, None, Any]
@@ -111,7 +110,8 @@ def unmask(
     alone = len(tokens) <= room  # in one window
     block = min(settings.block or (room if alone else max(room // 2, 1)), room)
     canvas = min(-(-(1 + len(tokens)) // BUCKET) * BUCKET, model.seq_len) if alone else model.seq_len
-    width = min(1 if model.causal else block, canvas) if settings.cache else canvas
+    apart = settings.cache and (model.causal or block < len(tokens))  # else there is nothing to keep
+    width = min(1 if model.causal else block, canvas) if apart else canvas
     forbidden = run.forbidden.copy()
     forbidden[[special["eos"], special["sep"]]] = True  # never inside a paragraph of the book
     importance: Any = 0.0
@@ -135,7 +135,7 @@ def unmask(
         arguments: Any = (
             _denoise(model, width),
             (run.compute_params, forbidden, used, start),
-            jax.random.fold_in(key, number) if number else key,
+            jax.random.fold_in(key, 2 + number),  # 0 and 1 are what a block makes of its own
             *(row, due, law),
         )
         memory = _read(model, run.compute_params, row, used) if width < canvas else ()
@@ -144,8 +144,12 @@ def unmask(
             state = jax.device_get(sample(*arguments, **options)._replace(key=(), memory=()))
             written, certain, steps = state.tokens[0], state.confidence[0], int(state.calls)
         else:
+            rest = masked[lo:hi] & ~due[0, 1:used]  # masked, and not in this block
+            others = np.where(rest, 0.0, sure[lo:hi]).astype(np.float32)
             for frame in sample_stream(*arguments, **options):
-                yield frame.part(1, int(used), number, {"start": lo, "length": len(tokens)})
+                part = frame.part(1, int(used), number, {"start": lo, "length": len(tokens)})
+                certain = np.where(due[0, 1:used], part.confidence, others)
+                yield dataclasses.replace(part, is_masked=part.is_masked | rest, confidence=certain)
             written, certain, steps = frame.tokens, frame.confidence, frame.step
         tokens[lo:hi] = written[1:used]
         sure[lo:hi] = np.where(due[0, 1:used], certain[1:used], sure[lo:hi])

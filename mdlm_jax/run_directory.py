@@ -27,7 +27,7 @@ from mdlm_jax.train_state import cast, forbidden_rows, init_params
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
-FREE = ("log_every", "checkpoint_every")  # fields that a run may change on its way
+FREE = ("log_every", "checkpoint_every", "sampling")  # fields that a run may change on its way
 
 
 class RunError(UserError):

@@ -23,6 +23,7 @@ from mdlm_jax.configuration import (
     check_sampling,
     nearest,
     read_json,
+    unused,
 )
 from mdlm_jax.evaluation.summary import no_run
 from mdlm_jax.ui import modes
@@ -68,7 +69,8 @@ def settings_of(values: dict[str, Any], base: SamplingConfig | None) -> tuple[Re
             raise SampleError(f"there is no {what} {name!r}{hint}")
     over = dataclasses.asdict(base) if base else dict.fromkeys(("steps", "top_k"), 0)
     over |= {} if base else {"sampler": "confidence", "temperature": 1.0, "top_p": 1.0}
-    over |= SAMPLING_PRESETS[preset] | {k: v for k, v in values.items() if k in WHAT}
+    named = SAMPLING_PRESETS[preset] | {k: v for k, v in values.items() if k in WHAT}
+    over |= unused(str(named.get("sampler", over["sampler"]))) | named
     try:
         made = build(Request, over, []), build(SamplingConfig, over, [])
         check_sampling(made[1], made[0])

@@ -25,7 +25,8 @@ drawn); what was given never does.
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, NamedTuple
 
 import jax
@@ -37,7 +38,9 @@ from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law, certainty, draw, penalise, written_by
 
 BURST = 16  # steps of a stream that one dispatch may hold
-PACE: dict[Callable, float] = {}  # seconds that a step of a network took last; moves no token
+PACE: MutableMapping[Callable, float] = (
+    weakref.WeakKeyDictionary()
+)  # seconds that a step of a network took last; moves no token
 
 
 class Plan(NamedTuple):
@@ -276,7 +279,8 @@ def sample_stream(
         begun, limit = time.perf_counter(), max(1, min(BURST, int(0.02 / PACE.get(denoise, 1.0))))
         n, state, seen = step(state, jnp.int32(i), jnp.int32(limit), law)
         n, done = int(n), jax.tree.map(np.asarray, seen)
-        PACE[denoise] = (time.perf_counter() - begun) / max(n, 1)
+        if n:
+            PACE[denoise] = (time.perf_counter() - begun) / n
         for j in range(n):
             frame = jax.tree.map(lambda x, j=j: x[j], done)
             written = frame.changed & ~frame.masked

@@ -113,6 +113,20 @@ def test_a_gap_takes_the_length_of_the_lowest_bound(run):
     assert LENGTHS[int(np.argmin(bounds))] == gaps[1]
 
 
+def test_every_gap_of_a_long_document_is_judged_by_its_own_place(run, monkeypatch):
+    """The windows that are compared for a gap hold it, each at its own length."""
+    windows = []
+    monkeypatch.setattr(
+        candidates, "window_nats", lambda *a: windows.append((a[3].copy(), a[4])) or float(len(windows))
+    )
+    word = "He went on, and "
+    choose_gaps(run, Request(prompt=f"____ {word * 30}____ {word}", length=500), COLD)
+    assert len(windows) == 2 * len(LENGTHS)
+    for which in (0, 1):
+        rows = [row[:used].tolist() for row, used in windows[which * 8 : which * 8 + 8]]
+        assert len({str(row) for row in rows}) == len(LENGTHS)
+
+
 def test_a_far_gap_is_judged_by_what_is_around_it(run):
     """In a document longer than the canvas."""
     word = "He went on, and "

@@ -70,12 +70,10 @@ def test_a_window_shows_what_it_can(flags: list[bool], block: int, room: int):
     lo, first, stop, hi = next_window(masked, room, block)
     assert 0 <= lo <= first < stop <= hi <= len(masked)
     assert first == flags.index(True) and stop == min(first + block, len(masked)) and hi - lo <= room
-    given_after = [p for p in range(stop, hi) if not masked[p]]
-    assert hi == stop or given_after  # masks on the right are shown for the sake of a given text only
-    if hi > stop:
-        assert hi - lo == min(room, len(masked))  # nothing that fits is left out
-    else:
-        assert first - lo == min(first, room - (stop - first))
+    assert hi == stop or not masked[hi - 1]  # masks on the right are shown for the sake of a given text only
+    assert first - lo == min(first, room - (hi - first))  # and nothing that fits is left out
+    further = max(0, min(room - (stop - first), (room - (stop - first) + 1) // 2))
+    assert all(masked[hi : stop + further]) or hi - lo == room
 
 
 @pytest.mark.parametrize("name", ["whole", "ranked"])
@@ -100,13 +98,20 @@ def test_all_gaps_are_written_and_nothing_else(name: str, flags: list[bool], see
         windows += 1
     assert windows <= calls <= windows * most or not masked.any()
     watched, certain, canvas, nats = before.copy(), np.ones(len(flags)), before.copy(), 0.0
+    shade = np.ones(len(flags))
     for frame in (frames := unmask(run, watched, certain, key, law, 2)):
         lo, hi = frame.extras["start"], frame.extras["start"] + len(frame.tokens)
         assert frame.extras["length"] == len(flags) and masked[lo:hi][frame.changed].all()
         assert len(frame.top_k) == (frame.changed & ~frame.is_masked).sum()
         assert all(len(top) == 2 and top[0][1] >= top[1][1] for top in frame.top_k)
         canvas[lo:hi], nats = frame.tokens, nats + frame.log_prob
+        np.testing.assert_array_equal(frame.is_masked, canvas[lo:hi] == SPECIAL["mask"])
+        assert (frame.confidence[frame.is_masked] == 0).all() and (
+            frame.confidence[~masked[lo:hi]] == 1
+        ).all()
+        shade[lo:hi] = frame.confidence
     frames.close()
+    np.testing.assert_allclose(shade, sure, atol=1e-5)
     np.testing.assert_array_equal(watched, tokens)  # a stream writes the same text
     np.testing.assert_array_equal(canvas, tokens)  # and its frames add up to it
     np.testing.assert_allclose(certain, sure, atol=1e-5)
@@ -172,6 +177,21 @@ def test_the_likeliest_text_of_the_twin_is_that_of_a_plain_loop():
         golden.append(int(jnp.argmax(plain(padded, np.array([len(golden) - 1])))))
     finish(unmask(run, tokens, np.ones(ROOM), jax.random.key(0), law, -1))
     assert tokens.tolist() == golden[1:]
+
+
+def test_no_key_comes_twice(monkeypatch):
+    """Not over blocks either, though a block makes keys of its own: split for the places, folded for steps."""
+    seen = []
+
+    def spy(denoise, context, key, *rest, **options):
+        places, own = jax.random.split(key)
+        seen.extend([places, own, *(jax.random.fold_in(own, i) for i in range(7))])
+        return sampler.sample(denoise, context, key, *rest, **options)
+
+    monkeypatch.setattr(generation, "sample", spy)
+    masks = document(np.ones(40, bool))
+    finish(unmask(toy_run(), masks, np.ones(40), jax.random.key(0), way("cached"), -1))
+    assert len(seen) == 7 * 9 and len({str(jax.random.key_data(key)) for key in seen}) == len(seen)
 
 
 def test_levels_bar_what_is_above_them():

@@ -177,7 +177,7 @@ MISTAKES = [
     ("sample", "--workdir {trained} --record {book}", "book.txt does not begin with the header of a rec"),
     ("sample", "--workdir {trained} --prompts {book} --output {other}", "other.txt holds other things"),
     ("sample", "--workdir {trained} --style Quatsch --best_of 2", "chapter Quatsch is held out, or there is"),
-    ("sample", "--workdir {run} --remask 0.2 --sampler ancestral", "--remask=0.2 needs a sampler that ranks"),
+    ("sample", "--workdir {run} --remask 0.2 --sampler ancestral", "--remask=0.2 is nothing that"),
     ("sample", "--workdir {run} --seed -1", "--seed must be at least 0"),
     ("data_prep", "", "required: --book, --out"),
     ("data_prep", "--book {book} --out {run} --vocab 300", "did you mean --vocab_size?"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mdlm_jax import frames
 from mdlm_jax.configuration import UserError
 from mdlm_jax.ui import modes
-from mdlm_jax.ui.replay import CLEAR, replay
+from mdlm_jax.ui.replay import CLEAR, replay, text
 
 PIECES = ["[PAD]", "[MASK]", "The", "Ġtide", "Ġ", "Ċ", "Ġ[x", "/x]", "č", "ł", "Ģ"]  # č is a return, no
 HEADER = frames.header(PIECES, 7, "confidence", "cafe")
@@ -102,7 +102,7 @@ def test_what_is_no_text_is_one_line(tmp_path, data):
 @given(st.lists(st.sampled_from("Ġé\x00č[ÃłÄ😀"), max_size=8))
 def test_any_pieces_have_a_text(letters):
     """Pieces of added tokens are not in GPT-2's alphabet; bytes may be no UTF-8."""
-    assert isinstance(frames.text([*letters, "x"], [*range(len(letters)), None]), str)
+    assert isinstance(text([*letters, "x"], [*range(len(letters)), None]), str)
 
 
 def test_a_recording_is_whole_or_not_there(tmp_path):

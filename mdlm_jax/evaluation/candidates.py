@@ -24,15 +24,18 @@ ROUNDS = 8  # in which copied spans are written again before a text is refused
 
 def choose_gaps(run: Trained, request: Request, settings: SamplingConfig) -> list[int]:
     """A length for each ____, one after the other: that with the lowest bound of the text around it."""
-    gaps = [LENGTHS[3] for gap in GAP.finditer(request.prompt) if not (gap[1] or gap[2])]
+    ends = [gap.end() for gap in GAP.finditer(request.prompt) if not (gap[1] or gap[2])]
+    gaps = [LENGTHS[3]] * len(ends)
     room, special = run.config.model.seq_len - 1, run.dataset.special_ids
     for which in range(len(gaps)):
         bounds = []
         for length in LENGTHS:
             trial = [*gaps[:which], length, *gaps[which + 1 :]]
-            tokens, masked = pieces(run, request, trial)
+            tokens, _ = pieces(run, dataclasses.replace(request, length=0), trial)
+            until = dataclasses.replace(request, prompt=request.prompt[: ends[which]], ending="", length=0)
+            start = len(pieces(run, until, trial)[0]) - length
             finish(unmask(run, tokens, np.ones(len(tokens)), jax.random.key(request.seed), settings, -1))
-            lo = max(0, min(int(np.argmax(masked)) - room // 2, len(tokens) - room))
+            lo = max(0, min(start - room // 2, len(tokens) - room))
             part = np.array([special["eos"], *tokens[lo : lo + room]], np.int32)
             row = np.pad(part, (0, room + 1 - len(part)), constant_values=special["pad"])
             nats = window_nats(
@@ -57,6 +60,14 @@ def _book_runs(run: Trained, n: int) -> Any:
     return style.book_runs(_shards(run), n)
 
 
+def _own_copies(
+    tokens: np.ndarray, written: np.ndarray, runs: style.Runs, most: int
+) -> list[tuple[int, int]]:
+    """Runs [a, b) of the book's tokens of which more than `most` were written, not given."""
+    found = style.copied(tokens.tolist(), runs)
+    return [(a, b) for a, b in found if written[a:b].sum() > most]
+
+
 def _written(
     run: Trained, request: Request, settings: SamplingConfig, gaps: list[int], candidate: int, shown: int
 ) -> Frames:
@@ -64,30 +75,30 @@ def _written(
     tokens, written = pieces(run, request, gaps)
     sure, key = np.ones(len(tokens)), jax.random.key(request.seed)
     key = jax.random.fold_in(key, 2**31 + candidate) if candidate else key
+
+    def whole(changed: np.ndarray, nats: float) -> SampleFrame:
+        masked = tokens == run.dataset.special_ids["mask"]
+        canvas = tokens.copy(), masked, changed, np.where(masked, 0.0, sure).astype(np.float32)
+        return SampleFrame(0, 0, 0, *canvas, nats, extras={"start": 0, "length": len(tokens)})
+
     if shown >= 0:  # the whole of it first: no window may hold all that is given
-        canvas = tokens.copy(), written.copy(), np.zeros_like(written), np.where(written, 0.0, 1.0)
-        yield SampleFrame(0, 0, 0, *canvas, 0.0, extras={"start": 0, "length": len(tokens)})
+        yield whole(np.zeros_like(written), 0.0)
     calls, copied, rounds = (yield from unmask(run, tokens, sure, key, settings, shown)), [], 0
-    if request.most_copied:
-        runs = _book_runs(run, request.most_copied)
-        while copied := [
-            (a + int(begin), b + int(begin))
-            for begin, end in _stretches(written)
-            for a, b in style.copied(tokens[begin:end].tolist(), runs)
-        ]:
-            if rounds == ROUNDS:
-                break
-            rounds += 1
-            for a, b in copied:  # a causal model cannot write towards what follows
-                tokens[a : None if run.config.model.causal else b] = run.dataset.special_ids["mask"]
-            again = jax.random.fold_in(key, 2**30 + rounds)
-            calls += yield from unmask(run, tokens, sure, again, settings, shown)
+    runs = _book_runs(run, request.most_copied) if request.most_copied else None
+    while runs and (copied := _own_copies(tokens, written, runs, request.most_copied)):
+        if rounds == ROUNDS:
+            break
+        rounds, back = rounds + 1, np.zeros_like(written)
+        for a, b in copied:  # a causal model cannot write towards what follows
+            back[a : None if run.config.model.causal else b] = True
+        back &= written
+        tokens[back] = run.dataset.special_ids["mask"]
+        if shown >= 0:
+            yield whole(back, -float(np.log(sure[back]).sum()))
+        calls += yield from unmask(
+            run, tokens, sure, jax.random.fold_in(key, 2**30 + rounds), settings, shown
+        )
     return tokens, written, sure, calls, copied, rounds
-
-
-def _stretches(flags: np.ndarray) -> np.ndarray:
-    """[K, 2]: where runs of true flags begin and end."""
-    return np.flatnonzero(np.diff(np.pad(flags.astype(np.int8), 1))).reshape(-1, 2)
 
 
 def generate(

@@ -70,7 +70,7 @@ def reference(dataset: Dataset, tokenizer: Tokenizer, chapter: int | str | None 
     in 150 words would pass for a difference of style.
 
     A chapter is a weak target: 120 words of the half that was not fitted are nearer to their own chapter's
-    than to 63 % of the others' (Frankenstein; the built-in novel 58 %).
+    than to 63 % of the others' (Frankenstein; the built-in novel 55 %).
 
     Raises StyleError, naming the chapters, for one that is not in the training split; DataError.
     """

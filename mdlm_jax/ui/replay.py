@@ -1,5 +1,6 @@
 """A recorded stream of frames, shown again: in place on a terminal, else the text at its end."""
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -13,13 +14,30 @@ CLEAR = "\x1b[2J\x1b[H"
 LONGEST = 2**20  # tokens of a document; what claims more is damaged
 
 
+@functools.cache
+def _bytes() -> dict[str, int]:
+    """The byte of each letter of byte-level BPE (GPT-2's alphabet: unprintable bytes are moved past 255)."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = [b for b in range(256) if b not in kept]
+    return {chr(b): b for b in kept} | {chr(256 + i): b for i, b in enumerate(moved)}
+
+
+def text(pieces: list[str], tokens: Iterable[int | None]) -> str:
+    """The text of token ids by the pieces of a header; None, a position that is masked, shows as a dot."""
+    found = bytearray()
+    for token in tokens:  # letters of added tokens may be no bytes
+        letters = [_bytes().get(letter, letter) for letter in pieces[token]] if token is not None else ["·"]
+        found += b"".join(bytes([x]) if isinstance(x, int) else x.encode() for x in letters)
+    return found.decode("utf-8", errors="replace")
+
+
 def header(path: Path, lines: Iterable[str]) -> dict[str, Any]:
     """The first line of a recording. Raises UserError where it is none, or of another version."""
     try:
         head: dict[str, Any] = json.loads(next(iter(lines)))
         known = head["schema_version"] == frames.SCHEMA_VERSION and head["seed"] >= 0
         pieces = head["pieces"]
-        frames.text(pieces, range(len(pieces)))
+        text(pieces, range(len(pieces)))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, StopIteration):
         raise UserError(f"{path} does not begin with the header of a recording") from None
     if not known:
@@ -56,12 +74,12 @@ def replay(path: Path, terminal: bool, say: Callable[[str], None], pause: float 
                 nats += frame.log_prob
                 if terminal:
                     place = f"step {frame.step} of {frame.num_steps}, block {frame.block + 1}"
-                    text = frames.printable(frames.text(head["pieces"], document))
-                    say(f"{CLEAR}{text}\n\n{place}")
+                    shown = frames.printable(text(head["pieces"], document))
+                    say(f"{CLEAR}{shown}\n\n{place}")
                     time.sleep(pause)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: {error}") from None
     if not document:
         raise UserError(f"{path} ends after its header; no text was recorded")
-    text = frames.printable(frames.text(head["pieces"], document))
-    say(f"{text}\n\n{steps} steps, {changes} changes, {nats:.1f} nats, seed {head['seed']}")
+    shown = frames.printable(text(head["pieces"], document))
+    say(f"{shown}\n\n{steps} steps, {changes} changes, {nats:.1f} nats, seed {head['seed']}")
