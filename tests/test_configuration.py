@@ -109,7 +109,7 @@ BAD = [
     ("sampling.sampler", "beam", "config.sampling.sampler must be one of ancestral, dilated"),
     ("sampling.threshold", 0.9, "config.sampling.threshold=0.9 is nothing that interleaved can use"),
     ("sampling.schedule", "cosine", "config.sampling.schedule=cosine is nothing that interleaved"),
-    ("sampling.remask", 0.1, "config.sampling.remask=0.1 needs a sampler that ranks"),
+    ("sampling.remask", 0.1, "config.sampling.remask=0.1 is nothing that"),
     ("sampling.temperature", 0, "config.sampling.temperature must be above 0, not 0"),
     ("sampling.temperature", 1e-60, "config.sampling.temperature must be at least 1e-06"),
     ("sampling.repetition", 0.9, "config.sampling.repetition must be at least 1"),

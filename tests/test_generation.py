@@ -180,7 +180,7 @@ def test_the_likeliest_text_of_the_twin_is_that_of_a_plain_loop():
 
 
 def test_no_key_comes_twice(monkeypatch):
-    """Not over blocks either, though a block makes keys of its own: split for the places, folded for steps."""
+    """Not over blocks either, though a block splits its own for the places and folds it for the steps."""
     seen = []
 
     def spy(denoise, context, key, *rest, **options):
