@@ -46,16 +46,8 @@ def get_config(preset: str = "base") -> ConfigDict:
     )
     config.evaluation = ConfigDict(dict(strata=16, replicates=2, per_stage=10))
     config.sampling = ConfigDict(
-        dict(
-            sampler="interleaved",
-            steps=16,
-            temperature=0.6,
-            top_k=0,
-            top_p=0.9,
-            repetition=1.0,
-            threshold=1.0,
-        )
-        | dict(schedule="linear", remask=0.0, vocabulary_level=5, block=0, cache=False)
+        dict(sampler="interleaved", steps=16, temperature=0.7, top_k=0, top_p=0.9, block=0, cache=False)
+        | dict(repetition=1.0, threshold=1.0, schedule="linear", remask=0.0, vocabulary_level=5)
     )
     if preset == "small":
         config.model.update(num_layers=6, d_model=384, num_heads=6, seq_len=256)

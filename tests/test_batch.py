@@ -105,7 +105,10 @@ def test_a_text_that_cannot_be_written_is_named(tmp_path):
         (b'{"temperature": NaN}', "line 1: --temperature must be"),
         (b'{"temperature": 1e400}', "line 1: --temperature must be"),
         (b'{"sampler": ["greedy"]}', "line 1: --sampler must be"),
-        (b'{"sampler": "ancestral", "remask": 0.5}', "line 1: --remask=0.5 is nothing that ancestral can use"),
+        (
+            b'{"sampler": "ancestral", "remask": 0.5}',
+            "line 1: --remask=0.5 is nothing that ancestral can use",
+        ),
         (b'{"\\u001b[2J": 1}', r"line 1: there is no option '\x1b[2J'"),
     ],
 )
