@@ -31,7 +31,7 @@ demo: $(STAMP)
 	@echo 'commands that begin with python need: source $(VENV)/bin/activate'
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests -m 'not soak'
+	$(BIN)/python -m pytest -n 2 tests -m 'not soak'
 
 soak: $(STAMP)
 	MDLM_SOAK=1 $(BIN)/python -m pytest -n 2 tests -m soak
