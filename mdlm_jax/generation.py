@@ -1,4 +1,4 @@
-"""From a request to a text of any length: gaps, endings, windows, the best of several, nothing copied.
+"""From a request to a text of any length: gaps, endings, windows, blocks and what is kept between calls.
 
 A document is a row of tokens, some of them masked. It is written block by block from the left (semi-auto-
 regressive, as Arriola et al. 2025 call it): each block in a window of what the network can read, with the

@@ -38,9 +38,8 @@ from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law, certainty, draw, penalise, written_by
 
 BURST = 16  # steps of a stream that one dispatch may hold
-PACE: MutableMapping[Callable, float] = (
-    weakref.WeakKeyDictionary()
-)  # seconds that a step of a network took last; moves no token
+# Seconds that a step of a network took last; moves no token.
+PACE: MutableMapping[Callable, float] = weakref.WeakKeyDictionary()
 
 
 class Plan(NamedTuple):
@@ -65,7 +64,7 @@ class SampleState(NamedTuple):
     log_prob: jax.Array  # float32 [B], nats of everything written that stands
     likeliest: jax.Array  # int32 [B, L, K], and how likely the network thought them
     chances: jax.Array  # float32 [B, L, K]
-    when: jax.Array  # int32 [B, L], the interval that unmasks a position (ancestral, left_to_right)
+    when: jax.Array  # int32 [B, L], the interval that unmasks a position (samplers IN_ORDER)
     calls: jax.Array  # int32, of the network
     key: jax.Array
     memory: Any

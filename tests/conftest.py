@@ -5,6 +5,7 @@ This file runs before any test module is imported, and so before jax reads its e
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -135,3 +136,10 @@ def smoke_run(book, shared, child_env) -> Path:
         assert done.returncode == 0, done.stderr
 
     return once(workdir, train)
+
+
+@pytest.fixture(scope="module")
+def run_copy(smoke_run, tmp_path_factory) -> Path:
+    """A copy of the run for commands that write into it: other workers of pytest-xdist read the original."""
+    ignore = shutil.ignore_patterns("data", "events*")
+    return shutil.copytree(smoke_run, tmp_path_factory.mktemp("copy") / "run", ignore=ignore)

@@ -5,7 +5,6 @@ import functools
 import io
 import json
 import re
-import shutil
 import sys
 
 import numpy as np
@@ -23,10 +22,8 @@ PLAN = ("--steps", "4", "--block", "31")
 
 
 @pytest.fixture(scope="module")
-def workdir(smoke_run, tmp_path_factory):
-    """A copy of the run: the command writes into it, and other workers of pytest-xdist read the original."""
-    ignore = shutil.ignore_patterns("data", "events*")
-    return shutil.copytree(smoke_run, tmp_path_factory.mktemp("modes") / "run", ignore=ignore)
+def workdir(run_copy):
+    return run_copy
 
 
 @pytest.fixture(scope="module")

@@ -94,14 +94,16 @@ def batch(jobs: list[Values], output: Path | None, write: Callable[[Values], Val
 
 
 def save(result: dict[str, Any], workdir: Path) -> Path:
-    """Writes samples/<time>-seed<k>.json and the text beside it; returns the path of the text."""
+    """Writes samples/<time>-seed<k>.json and the text beside it, each whole; returns the path of the text."""
     directory = workdir / "samples"
     directory.mkdir(exist_ok=True)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     path = directory / f"{stamp}-seed{result['seed']}.txt"
     told = json.dumps(result, indent=1, ensure_ascii=False)
-    path.with_suffix(".json").write_text(told + "\n", encoding="utf-8")
-    path.write_text(result["text"] + "\n", encoding="utf-8")
+    for file, content in ((path.with_suffix(".json"), told), (path, result["text"])):
+        partial = file.with_name(f".{file.name}.partial")
+        partial.write_text(content + "\n", encoding="utf-8")
+        partial.replace(file)
     return path
 
 
