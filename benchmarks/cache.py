@@ -56,7 +56,8 @@ def differences(
     index = (jnp.arange(rows)[:, None] * length + start + jnp.arange(block)).reshape(-1)
 
     def log_p(width: int, first: jax.Array | int, memory: Any) -> jax.Array:
-        context = params, forbidden, jnp.int32(length), first
+        free = jnp.zeros_like(forbidden)  # no place at which a word must begin
+        context = generation.Context(params, forbidden, free, free[:1].repeat(length), length, first)
         logits = generation._denoise(model, width)(context, memory, tokens, index)[0]
         return jax.nn.log_softmax(logits).reshape(rows, block, -1)
 

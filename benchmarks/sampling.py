@@ -38,7 +38,7 @@ from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.evaluation.style import diversity
 from mdlm_jax.laws import Law
 from mdlm_jax.run_directory import Trained, cache_compilations, load
-from mdlm_jax.sampler import Plan, SampleState, begin, most_steps, sample, sample_step
+from mdlm_jax.sampler import Plan, SampleState, begin, most_steps, sample_step
 
 ROOT = Path(__file__).resolve().parent.parent
 Figures = dict[str, tuple[float, float]]  # mean and standard error
@@ -78,54 +78,15 @@ def first_calls(
 def write(
     run: Trained, settings: SamplingConfig, rows: int, length: int, key: jax.Array, most: int = 0
 ) -> tuple[np.ndarray, int]:
-    """Texts [rows, length] written together, and the network calls: `generation.unmask` for several rows.
-
-    With `most`, only so many calls of the first window.
-    """
-    special, model, room = run.dataset.special_ids, run.config.model, run.config.model.seq_len - 1
-    alone = length <= room
-    block = min(settings.block or (room if alone else max(room // 2, 1)), room)
-    canvas = min(-(-(1 + length) // generation.BUCKET) * generation.BUCKET, room + 1) if alone else room + 1
-    apart = settings.cache and (model.causal or block < length)
-    width = min(1 if model.causal else block, canvas) if apart else canvas
-    forbidden = run.forbidden.copy()
-    forbidden[[special["eos"], special["sep"]]] = True
-    values: Any = dataclasses.asdict(settings)
-    ranks: Any = 0.0
-    if settings.sampler == "importance":
-        ranks = ((generation.levels(run) - 1) / 5).astype(np.float32)
-    law = Law(**{name: values[name] for name in Law._fields[:-1]}, importance=ranks)
-    plan = Plan(**{name: values[name] for name in Plan._fields[:-2]}, seats=min(block, canvas))
-    tokens, calls, number = np.full((rows, length), special["mask"], np.int32), 0, 0
-    while (masked := tokens[0] == special["mask"]).any():  # in all rows alike
-        lo, first, stop, hi = generation.next_window(masked, room, block)
-        used, row = np.int32(1 + hi - lo), np.full((rows, canvas), special["pad"], np.int32)
-        row[:, 0], row[:, 1:used] = special["eos"], tokens[:, lo:hi]
-        due = np.zeros((rows, canvas), bool)
-        due[:, 1 + first - lo : 1 + stop - lo] = masked[first:stop]
-        start = np.int32(min(1 + first - lo, canvas - width))
-        context = run.compute_params, forbidden, used, start
-        drawn = jax.random.fold_in(key, 2 + number)
-        arguments: Any = generation._denoise(model, width), context, drawn, row, due, law
-        options: Any = {"plan": plan, "mask_id": special["mask"]}
-        if most:
-            state = first_calls(*arguments, np.int32(most), **options)
-            return np.asarray(state.tokens), int(state.calls)
-        memory = generation._read(model, run.compute_params, row, used) if width < canvas else ()
-        state = sample(*arguments, **options, memory=memory)
-        tokens[:, lo:hi] = np.asarray(state.tokens)[:, 1:used]
-        calls, number = calls + int(state.calls), number + 1
-    return tokens, calls
-
-
-def check_against_unmask(run: Trained, settings: SamplingConfig, length: int) -> None:
-    """What is timed must be what the package does: one row of `write` is the text of `generation.unmask`."""
-    tokens = np.full(length, run.dataset.special_ids["mask"], np.int32)
-    key = jax.random.key(0)
-    calls = generation.finish(generation.unmask(run, tokens, np.ones(length), key, settings, -1))
-    ours, our_calls = write(run, settings, 1, length, key)
-    if calls != our_calls or (ours[0] != tokens).any():
-        raise SystemExit("write() and generation.unmask() have come apart; this benchmark is out of date")
+    """Texts [rows, length] written together, and the network calls: all, or as many as `most`."""
+    text, _ = generation.document(run, [generation.Gap(length)], rows)
+    if not most:
+        calls = generation.finish(generation.unmask(run, text, key, settings))
+        return text.tokens, calls
+    _, _, arguments, options = generation.window(run, settings, text, key)
+    del options["memory"]
+    state = first_calls(*arguments, np.int32(most), **options)
+    return np.asarray(state.tokens), int(state.calls)
 
 
 def stretched(run: Trained, length: int) -> Trained:
@@ -359,8 +320,6 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true", help="candidates for the preset fast, nothing else")
     a = parser.parse_args()
     run, twin = trained(a.workdir, "three_stage"), trained(a.twin, "autoregressive")
-    check_against_unmask(run, dataclasses.replace(run.config.sampling, **SAMPLING_PRESETS["fast"]), 300)
-    check_against_unmask(twin, generation.for_twin(run.config.sampling), 150)
     repeats = 1 if a.quick else a.repeats
     if a.sweep:
         return sweep(run, twin, repeats, a.quick)

@@ -4,16 +4,18 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_generation import LENGTH, SPECIAL, document, toy_run
+from test_generation import LENGTH, SPECIAL, toy_run
 
 from mdlm_jax import run_directory
 from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.evaluation import candidates, style
 from mdlm_jax.evaluation.candidates import LENGTHS, choose_gaps, generate
-from mdlm_jax.evaluation.likelihood import window_nats
-from mdlm_jax.generation import finish, pieces
+from mdlm_jax.evaluation.likelihood import gap_nats
+from mdlm_jax.generation import Gap, finish, pieces
+from mdlm_jax.train_state import denoiser
 
 replace = dataclasses.replace
 COLD = SamplingConfig(sampler="confidence", steps=12, temperature=0.5, top_k=0, top_p=1.0)
@@ -28,21 +30,30 @@ def write(run, law: SamplingConfig = COLD, **asked) -> dict:
     return finish(generate(run, Request(**asked), law))
 
 
-def test_the_bound_of_a_window_is_the_bound():
-    """A network that finds all letters alike has log(14) nats a token; nothing counts past the end."""
-    run = toy_run()
-    flat = jax.tree.map(lambda x: x * 0, run.params)
-    for used in (3, LENGTH):
-        tokens = document(np.zeros(LENGTH, bool))
-        tokens[0] = SPECIAL["eos"]
-        nats = [
-            float(window_nats(run.config.model, params, run.forbidden, tokens, used, SPECIAL["mask"]))
-            for params in (flat, run.params)
-        ]
-        assert nats[0] == pytest.approx(math.log(14), abs=1e-5) and nats[1] > nats[0]
-        tokens[used:] = 9
-        again = window_nats(run.config.model, run.params, run.forbidden, tokens, used, SPECIAL["mask"])
-        assert float(again) == pytest.approx(nats[1], rel=1e-5)
+def test_the_bound_around_a_gap_is_the_bound():
+    """Of two tokens around a gap it is the mean over the two orders of writing them, the gap unwritten."""
+    run, mask = toy_run(), SPECIAL["mask"]
+    nats = gap_nats(run, [7], [9], (1, 3), strata=64)
+    for length, found in zip((1, 3), nats, strict=True):
+        row = np.array([[SPECIAL["eos"], 7, *[mask] * length, 9]])
+
+        def log_p(place: int, other_known: bool, row: np.ndarray = row, length: int = length) -> float:
+            given, other = row.copy(), {1: 2 + length, 2 + length: 1}[place]
+            given[0, place] = mask
+            given[0, other] = row[0, other] if other_known else mask
+            padded = np.pad(given, ((0, 0), (0, LENGTH - given.shape[1])))
+            real = jnp.asarray((np.arange(LENGTH) < given.shape[1])[None], jnp.int32)
+            logits = denoiser(run.config.model, run.params, run.forbidden, real)(padded, np.array([place]))
+            return float(jax.nn.log_softmax(logits[0])[row[0, place]])
+
+        a, b = 1, 2 + length
+        orders = [log_p(a, False) + log_p(b, True), log_p(b, False) + log_p(a, True)]
+        assert found == pytest.approx(-np.mean(orders), abs=0.15 * abs(orders[0] - orders[1]) + 1e-3)
+    flat = replace(run, params=jax.tree.map(lambda x: x * 0, run.params))
+    even = gap_nats(flat, [5] * 40, [6] * 40, LENGTHS)  # a network that finds all letters alike
+    np.testing.assert_allclose(even, even[0], rtol=1e-5)
+    assert even[0] == pytest.approx((LENGTH - 1 - max(LENGTHS)) * math.log(14), rel=1e-5)
+    assert gap_nats(run, [], [], LENGTHS).tolist() == [0.0] * len(LENGTHS)
 
 
 def test_the_best_is_the_nearest(run):
@@ -93,46 +104,38 @@ def test_what_still_copies_is_refused(run, monkeypatch):
     assert refused
 
 
-def test_a_gap_takes_the_length_of_the_lowest_bound(run):
+def test_a_gap_takes_its_likeliest_length(run):
     request = Request(prompt="The vicar ____ the door, and ____ went on.", seed=1)
-    gaps = choose_gaps(run, request, COLD)
+    found, _ = choose_gaps(run, pieces(run, request), COLD, seed=1)
+    gaps = [piece.length for piece in found if isinstance(piece, Gap)]
     assert len(gaps) == 2 and set(gaps) <= set(LENGTHS)
     made = write(run, **dataclasses.asdict(request))
     assert made["gaps"] == gaps and made["written"] == sum(gaps)
     assert made["text"].startswith("The vicar") and made["text"].endswith(" went on.")
     assert " the door, and" in made["text"]
-    special, bounds = run.dataset.special_ids, []
-    for last in LENGTHS:  # the last gap is chosen with the others as they are
-        request = Request(prompt=f"The vicar [MASK:{gaps[0]}] the door, and [MASK:{last}] went on.", seed=1)
-        tokens = np.array([special["eos"], *write(run, **dataclasses.asdict(request))["tokens"]], np.int32)
-        row = np.pad(tokens, (0, run.config.model.seq_len - len(tokens)), constant_values=special["pad"])
-        nats = window_nats(
-            run.config.model, run.compute_params, run.forbidden, row, len(tokens), special["mask"]
-        )
-        bounds.append(float(nats))
-    assert LENGTHS[int(np.argmin(bounds))] == gaps[1]
+    encode = run.tokenizer.encode
+    nats = gap_nats(run, encode("The vicar").ids, encode(" the door, and").ids, LENGTHS)
+    assert gaps[0] == LENGTHS[int(np.argmin(nats + np.log(LENGTHS)))]
 
 
-def test_every_gap_of_a_long_document_is_judged_by_its_own_place(run, monkeypatch):
-    """The windows that are compared for a gap hold it, each at its own length."""
-    windows = []
-    monkeypatch.setattr(
-        candidates, "window_nats", lambda *a: windows.append((a[3].copy(), a[4])) or float(len(windows))
-    )
-    word = "He went on, and "
-    choose_gaps(run, Request(prompt=f"____ {word * 30}____ {word}", length=500), COLD)
-    assert len(windows) == 2 * len(LENGTHS)
-    for which in (0, 1):
-        rows = [row[:used].tolist() for row, used in windows[which * 8 : which * 8 + 8]]
-        assert len({str(row) for row in rows}) == len(LENGTHS)
+def test_a_text_that_names_the_length_decides_it(monkeypatch):
+    """The prior is 1 / n; what is around a gap outweighs it."""
+    run = toy_run()
+    for nats, expected in (([0.0] * 8, 1), ([9, 9, 9, 0, 9, 9, 9, 9], 4), ([0.5, 0, 0, 0, 0, 0, 0, 0], 1)):
+        monkeypatch.setattr(candidates, "gap_nats", lambda *_, nats=nats: np.array(nats))
+        found, calls = choose_gaps(run, [[5], Gap(0), [6], Gap(3), [7]], COLD, seed=0)
+        assert found[1] == Gap(expected) and found[3] == Gap(3) and calls
 
 
 def test_a_far_gap_is_judged_by_what_is_around_it(run):
     """In a document longer than the canvas."""
     word = "He went on, and "
-    request = Request(prompt=word * 40 + "____" + word * 40, seed=0)
-    tokens = pieces(run, request, [1])[0]
-    assert len(tokens) > 3 * run.config.model.seq_len
-    made = write(run, **dataclasses.asdict(request))
+    prompt = word * 40 + "____" + word * 40
+    made = write(run, prompt=prompt, seed=0)
+    assert len(made["tokens"]) > 3 * run.config.model.seq_len
     assert made["gaps"][0] in LENGTHS and made["written"] == made["gaps"][0]
-    assert made["text"].startswith(word * 39) and made["text"].endswith(word * 39)
+    assert made["text"].startswith((word * 39).rstrip()) and made["text"].endswith(word * 39)
+    encode, seen = run.tokenizer.encode, run.config.model.seq_len
+    before, after = encode((word * 40).rstrip()).ids, encode(word * 40).ids
+    nats = [gap_nats(run, before[-k:], after[:k], LENGTHS) for k in (seen, 3 * seen)]
+    np.testing.assert_array_equal(*nats)  # what is further away is not read

@@ -18,7 +18,7 @@ from mdlm_jax import generation, sampler
 from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.data import Dataset
 from mdlm_jax.diffusion import autoregressive_nats
-from mdlm_jax.generation import finish, for_twin, next_window, pieces, unmask
+from mdlm_jax.generation import Document, Gap, finish, for_twin, next_window, pieces, unmask
 from mdlm_jax.run_directory import Trained
 from mdlm_jax.train_state import denoiser
 
@@ -56,8 +56,10 @@ def way(name: str, **changes) -> SamplingConfig:
     return dataclasses.replace(LAW, **WAYS[name], **changes)
 
 
-def document(masked: np.ndarray, seed: int = 0) -> np.ndarray:
-    return np.where(masked, SPECIAL["mask"], np.random.default_rng(seed).integers(4, 16, len(masked)))
+def document(masked: np.ndarray, seed: int = 0, rows: int = 1) -> Document:
+    tokens = np.random.default_rng(seed).integers(4, 16, (rows, len(masked)), np.int32)
+    tokens[:, masked] = SPECIAL["mask"]
+    return Document(tokens, np.ones(tokens.shape), np.zeros(len(masked), bool))
 
 
 @settings(max_examples=300)
@@ -83,9 +85,10 @@ def test_a_window_shows_what_it_can(flags: list[bool], block: int, room: int):
 @example([False] * 30 + [True] * 3 + [False] * 30, 1)
 def test_all_gaps_are_written_and_nothing_else(name: str, flags: list[bool], seed: int):
     run, masked = toy_run(), np.array(flags)
-    tokens, sure, law = document(masked, seed), np.ones(len(flags)), way(name)
-    before, key = tokens.copy(), jax.random.key(seed)
-    calls = finish(unmask(run, tokens, sure, key, law, -1))
+    text, law = document(masked, seed), way(name)
+    before, key = text.tokens[0].copy(), jax.random.key(seed)
+    calls = finish(unmask(run, text, key, law))
+    tokens, sure = text.tokens[0], text.sure[0]
     np.testing.assert_array_equal(tokens[~masked], before[~masked])
     assert (tokens[masked] >= 4).all() and (sure[~masked] == 1).all()  # no special token is ever written
     assert ((sure[masked] > 0) & (sure[masked] <= 1)).all()
@@ -97,9 +100,9 @@ def test_all_gaps_are_written_and_nothing_else(name: str, flags: list[bool], see
         left[start : start + block] = False
         windows += 1
     assert windows <= calls <= windows * most or not masked.any()
-    watched, certain, canvas, nats = before.copy(), np.ones(len(flags)), before.copy(), 0.0
+    watched, canvas, nats = document(masked, seed), np.zeros(len(flags), int), 0.0
     shade = np.ones(len(flags))
-    for frame in (frames := unmask(run, watched, certain, key, law, 2)):
+    for frame in (frames := unmask(run, watched, key, law, 2)):
         lo, hi = frame.extras["start"], frame.extras["start"] + len(frame.tokens)
         assert frame.extras["length"] == len(flags) and masked[lo:hi][frame.changed].all()
         assert len(frame.top_k) == (frame.changed & ~frame.is_masked).sum()
@@ -112,9 +115,9 @@ def test_all_gaps_are_written_and_nothing_else(name: str, flags: list[bool], see
         shade[lo:hi] = frame.confidence
     frames.close()
     np.testing.assert_allclose(shade, sure, atol=1e-5)
-    np.testing.assert_array_equal(watched, tokens)  # a stream writes the same text
+    np.testing.assert_array_equal(watched.tokens[0], tokens)  # a stream writes the same text
     np.testing.assert_array_equal(canvas, tokens)  # and its frames add up to it
-    np.testing.assert_allclose(certain, sure, atol=1e-5)
+    np.testing.assert_allclose(watched.sure[0], sure, atol=1e-5)
     np.testing.assert_allclose(nats, np.log(sure[masked]).sum(), rtol=1e-3, atol=1e-3)
 
 
@@ -123,7 +126,9 @@ def logits_of(run: Trained, tokens: np.ndarray, width: int, start: int, read: np
     model, params, used = run.config.model, run.compute_params, np.int32(20)
     memory = generation._read(model, params, read, used) if width < LENGTH else ()
     denoise = jax.jit(generation._denoise(model, width))
-    context = params, run.forbidden, used, np.int32(start if width < LENGTH else 0)
+    none = np.zeros(LENGTH, bool)
+    first = np.int32(start if width < LENGTH else 0)
+    context = generation.Context(params, run.forbidden, none[:16], none, used, first)
     places = np.arange(start, start + 6)
     return np.asarray(jax.nn.softmax(denoise(context, memory, tokens, places)[0], axis=-1))
 
@@ -154,9 +159,9 @@ def test_the_twin_writes_by_its_exact_likelihood():
     """With its cache, one token a call: the probabilities are those of a pass over the finished text."""
     run, law = toy_run(causal=True), for_twin(way("cached"))
     law = dataclasses.replace(law, block=0)
-    tokens = document(np.arange(ROOM) >= 5)
-    sure, masked = np.ones(ROOM), tokens == SPECIAL["mask"]
-    assert finish(unmask(run, tokens, sure, jax.random.key(1), law, -1)) == masked.sum()
+    text, masked = document(np.arange(ROOM) >= 5), np.arange(ROOM) >= 5
+    assert finish(unmask(run, text, jax.random.key(1), law)) == masked.sum()
+    tokens, sure = text.tokens[0], text.sure[0]
     row = jnp.asarray(np.array([SPECIAL["eos"], *tokens])[None])
     barred = run.forbidden | np.isin(np.arange(16), (SPECIAL["eos"], SPECIAL["sep"]))
     segments = jnp.ones_like(row)
@@ -168,15 +173,15 @@ def test_the_twin_writes_by_its_exact_likelihood():
 def test_the_likeliest_text_of_the_twin_is_that_of_a_plain_loop():
     run = toy_run(causal=True)
     law = for_twin(dataclasses.replace(LAW, top_k=1))
-    tokens = document(np.arange(ROOM) >= 4)
-    golden = [SPECIAL["eos"], *tokens[:4].tolist()]
+    text = document(np.arange(ROOM) >= 4)
+    golden = [SPECIAL["eos"], *text.tokens[0, :4].tolist()]
     barred = np.isin(np.arange(16), list(SPECIAL.values()))
     plain = jax.jit(denoiser(run.config.model, run.compute_params, barred))
     while len(golden) < LENGTH:
         padded = np.array([golden + [0] * (LENGTH - len(golden))])
         golden.append(int(jnp.argmax(plain(padded, np.array([len(golden) - 1])))))
-    finish(unmask(run, tokens, np.ones(ROOM), jax.random.key(0), law, -1))
-    assert tokens.tolist() == golden[1:]
+    finish(unmask(run, text, jax.random.key(0), law))
+    assert text.tokens[0].tolist() == golden[1:]
 
 
 def test_no_key_comes_twice(monkeypatch):
@@ -189,15 +194,14 @@ def test_no_key_comes_twice(monkeypatch):
         return sampler.sample(denoise, context, key, *rest, **options)
 
     monkeypatch.setattr(generation, "sample", spy)
-    masks = document(np.ones(40, bool))
-    finish(unmask(toy_run(), masks, np.ones(40), jax.random.key(0), way("cached"), -1))
+    finish(unmask(toy_run(), document(np.ones(40, bool)), jax.random.key(0), way("cached")))
     assert len(seen) == 7 * 9 and len({str(jax.random.key_data(key)) for key in seen}) == len(seen)
 
 
 def test_levels_bar_what_is_above_them():
-    run, tokens = toy_run(), document(np.ones(40, bool))
-    finish(unmask(run, tokens, np.ones(40), jax.random.key(0), way("cached", vocabulary_level=3), -1))
-    assert generation.levels(run)[tokens].max() == 3
+    run, text = toy_run(), document(np.ones(40, bool))
+    finish(unmask(run, text, jax.random.key(0), way("cached", vocabulary_level=3)))
+    assert generation.levels(run)[text.tokens[0]].max() == 3
 
 
 def test_what_changes_from_text_to_text_compiles_nothing():
@@ -205,9 +209,7 @@ def test_what_changes_from_text_to_text_compiles_nothing():
 
     def write(masked: np.ndarray, seed: int = 0, **changes) -> list[int]:
         for law in (way("cached", **changes), way("ranked", **changes)):
-            finish(
-                unmask(toy_run(), document(masked, seed), np.ones(len(masked)), jax.random.key(seed), law, -1)
-            )
+            finish(unmask(toy_run(), document(masked, seed), jax.random.key(seed), law))
         return [f._cache_size() for f in (sampler.sample, generation._read)]
 
     before = write(np.ones(50, bool))
@@ -217,17 +219,42 @@ def test_what_changes_from_text_to_text_compiles_nothing():
 
 def test_a_prompt_is_cut_at_its_gaps():
     run, a, mask = toy_run(), 5, SPECIAL["mask"]
-    for prompt, length, ending, gaps, expected in (
+    for prompt, length, ending, apart, expected in (
         ("ab", 3, "", [], [a, a + 1, *[mask] * 3]),
-        ("ab [MASK:2] a", 0, "", [], [a, a + 1, mask, mask, 4, a]),  # the space before a gap goes
-        ("a____b_____", 0, "", [1, 3], [a, mask, a + 1, *[mask] * 3]),
-        ("a [EDIT:bc] d", 1, "", [], [a, *[mask] * 3, 4, a + 3, mask]),  # " bc" has three tokens
+        ("ab ", 3, "", [2], [a, a + 1, *[mask] * 3]),  # the space before a gap is the gap's
+        ("ab [MASK:2] a", 0, "", [2], [a, a + 1, mask, mask, 4, a]),
+        ("a [EDIT:bc] d", 1, "", [1], [a, *[mask] * 3, 4, a + 3, mask]),  # " bc" has three tokens
         ("a[EDIT:bc]", 0, "d", [], [a, mask, mask, a + 3]),
         ("a", 2, "bc", [], [a, mask, mask, a + 1, a + 2]),
         ("", 0, "", [], [mask] * ROOM),
         ("a", 0, "b", [], [a, *[mask] * (ROOM - 2), a + 1]),
     ):
-        tokens, masked = pieces(run, Request(prompt=prompt, length=length, ending=ending), gaps)
-        assert tokens.tolist() == expected and (masked == (tokens == mask)).all()
+        found = pieces(run, Request(prompt=prompt, length=length, ending=ending))
+        text, masked = generation.document(run, found, 2)
+        assert text.tokens.tolist() == [expected] * 2 and (masked == (text.tokens[0] == mask)).all()
+        assert np.flatnonzero(text.apart).tolist() == apart
+    found = pieces(run, Request(prompt="a____b ____"))
+    assert found == [[a], Gap(0, False), [a + 1], Gap(0, True), [], []]
     with pytest.raises(SampleError, match="say with --length"):
-        pieces(run, Request(prompt="a" * ROOM), [])
+        pieces(run, Request(prompt="a" * ROOM))
+    for wrong in ("a [EDIT:] b", "[EDIT:a b", "[MASK] a", "a [mask:4]"):
+        with pytest.raises(SampleError, match="is no gap"):
+            pieces(run, Request(prompt=wrong))
+
+
+def test_where_a_space_was_given_a_word_begins(monkeypatch):
+    """A space before a gap goes to the gap, and may not be lost there."""
+    run, begins = toy_run(), np.isin(np.arange(16), (6, 9))
+    monkeypatch.setattr(generation, "within_words", lambda _: ~begins)
+    text = document(np.ones(40, bool), rows=8)
+    text.apart[[3, 17, 39]] = True
+    finish(unmask(run, text, jax.random.key(0), way("cached")))
+    assert begins[text.tokens[:, text.apart]].all()
+    assert not begins[text.tokens[:, ~text.apart]].all()
+
+
+def test_rows_are_texts_of_their_own():
+    """Written together they differ, and each is complete."""
+    text = document(np.arange(40) % 3 > 0, rows=4)
+    finish(unmask(toy_run(), text, jax.random.key(0), way("cached")))
+    assert (text.tokens != SPECIAL["mask"]).all() and len({str(row) for row in text.tokens}) == 4

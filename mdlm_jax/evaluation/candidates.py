@@ -1,4 +1,4 @@
-"""Which text is taken: the length of a gap by the bound, one of several by style, and none that copies."""
+"""Which text is taken: a gap's length by the bound of what is around it, the best of several by style."""
 
 import dataclasses
 import functools
@@ -12,38 +12,47 @@ import numpy as np
 from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation import style
-from mdlm_jax.evaluation.likelihood import window_nats
+from mdlm_jax.evaluation.likelihood import gap_nats
 from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.frames import SampleFrame
-from mdlm_jax.generation import GAP, Frames, finish, for_twin, pieces, unmask
+from mdlm_jax.generation import GAP, Frames, Gap, Piece, document, finish, for_twin, pieces, unmask
 from mdlm_jax.run_directory import Trained
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # that are tried for a gap of unknown length
 ROUNDS = 8  # in which copied spans are written again before a text is refused
 
 
-def choose_gaps(run: Trained, request: Request, settings: SamplingConfig) -> list[int]:
-    """A length for each ____, one after the other: that with the lowest bound of the text around it."""
-    ends = [gap.end() for gap in GAP.finditer(request.prompt) if not (gap[1] or gap[2])]
-    gaps = [LENGTHS[3]] * len(ends)
-    room, special = run.config.model.seq_len - 1, run.dataset.special_ids
-    for which in range(len(gaps)):
-        bounds = []
-        for length in LENGTHS:
-            trial = [*gaps[:which], length, *gaps[which + 1 :]]
-            tokens, _ = pieces(run, dataclasses.replace(request, length=0), trial)
-            until = dataclasses.replace(request, prompt=request.prompt[: ends[which]], ending="", length=0)
-            start = len(pieces(run, until, trial)[0]) - length
-            finish(unmask(run, tokens, np.ones(len(tokens)), jax.random.key(request.seed), settings, -1))
-            lo = max(0, min(start - room // 2, len(tokens) - room))
-            part = np.array([special["eos"], *tokens[lo : lo + room]], np.int32)
-            row = np.pad(part, (0, room + 1 - len(part)), constant_values=special["pad"])
-            nats = window_nats(
-                run.config.model, run.compute_params, run.forbidden, row, len(part), special["mask"]
-            )
-            bounds.append(float(nats))
-        gaps[which] = LENGTHS[int(np.argmin(bounds))]
-    return gaps
+def choose_gaps(
+    run: Trained, found: list[Piece], settings: SamplingConfig, seed: int
+) -> tuple[list[Piece], int]:
+    """The pieces of a request with a length for every gap that has none, and the network calls it took.
+
+    From the left: the likeliest length given the text around the gap, up to the next, while the gap itself
+    stays masked (`gap_nats`), so that nothing depends on what is written into it; before that text is read a
+    length n has probability proportional to 1 / n. Earlier gaps hold a first draft meanwhile.
+    """
+    found, calls = list(found), 0
+    before: list[int] = []
+    last = max(
+        (i for i, piece in enumerate(found) if isinstance(piece, Gap) and not piece.length), default=-1
+    )
+    for i, piece in enumerate(found[: last + 1]):
+        if not isinstance(piece, Gap):
+            before += piece
+            continue
+        after = found[i + 1] if i + 1 < len(found) else []
+        after = [] if isinstance(after, Gap) else after
+        if not piece.length:
+            nats = gap_nats(run, before, after, LENGTHS) + np.log(LENGTHS)
+            calls += len(LENGTHS)
+            found[i] = piece = Gap(LENGTHS[int(np.argmin(nats))], piece.apart)
+        if i < last:
+            room = run.config.model.seq_len - 1
+            draft, _ = document(run, [before[-room:], piece, after[:room]])
+            at = len(before[-room:])
+            calls += finish(unmask(run, draft, jax.random.key(seed), settings))
+            before += draft.tokens[0, at : at + piece.length].tolist()
+    return found, calls
 
 
 def _shards(run: Trained) -> Dataset:
@@ -69,36 +78,22 @@ def _own_copies(
 
 
 def _written(
-    run: Trained, request: Request, settings: SamplingConfig, gaps: list[int], candidate: int, shown: int
+    run: Trained, request: Request, settings: SamplingConfig, found: list[Piece], candidate: int, shown: int
 ) -> Frames:
-    """One candidate: frames, then tokens, written, sure, network calls, and how much of it was copied."""
-    tokens, written = pieces(run, request, gaps)
-    sure, key = np.ones(len(tokens)), jax.random.key(request.seed)
+    """One candidate: frames, then the document, what was written, network calls, and what of it is copied."""
+    (text, written), key = document(run, found), jax.random.key(request.seed)
     key = jax.random.fold_in(key, 2**31 + candidate) if candidate else key
-
-    def whole(changed: np.ndarray, nats: float) -> SampleFrame:
-        masked = tokens == run.dataset.special_ids["mask"]
-        canvas = tokens.copy(), masked, changed, np.where(masked, 0.0, sure).astype(np.float32)
-        return SampleFrame(0, 0, 0, *canvas, nats, extras={"start": 0, "length": len(tokens)})
-
-    if shown >= 0:  # the whole of it first: no window may hold all that is given
-        yield whole(np.zeros_like(written), 0.0)
-    calls, copied, rounds = (yield from unmask(run, tokens, sure, key, settings, shown)), [], 0
+    calls, copied, rounds = (yield from unmask(run, text, key, settings, shown)), [], 0
     runs = _book_runs(run, request.most_copied) if request.most_copied else None
-    while runs and (copied := _own_copies(tokens, written, runs, request.most_copied)):
+    while runs and (copied := _own_copies(text.tokens[0], written, runs, request.most_copied)):
         if rounds == ROUNDS:
             break
         rounds, back = rounds + 1, np.zeros_like(written)
         for a, b in copied:  # a causal model cannot write towards what follows
             back[a : None if run.config.model.causal else b] = True
-        back &= written
-        tokens[back] = run.dataset.special_ids["mask"]
-        if shown >= 0:
-            yield whole(back, -float(np.log(sure[back]).sum()))
-        calls += yield from unmask(
-            run, tokens, sure, jax.random.fold_in(key, 2**30 + rounds), settings, shown
-        )
-    return tokens, written, sure, calls, copied, rounds
+        again = jax.random.fold_in(key, 2**30 + rounds)
+        calls += yield from unmask(run, text, again, settings, shown, back & written)
+    return text, written, calls, copied, rounds
 
 
 def generate(
@@ -114,36 +109,35 @@ def generate(
     for name in ("prompt", "ending"):
         if any("\ud800" <= c <= "\udfff" for c in getattr(request, name)):
             raise SampleError(f"--{name} is not valid UTF-8")
-    gaps = choose_gaps(run, request, settings)
+    reference: Any = _reference(run, request.style) if request.best_of > 1 else None
+    found, calls = choose_gaps(run, pieces(run, request), settings, request.seed)
+    decode = functools.partial(run.tokenizer.decode, skip_special_tokens=False)
     scores: list[float | None] = []  # None: refused for its copies
-    if request.best_of > 1:
-        reference = _reference(run, request.style)
-        for candidate in range(request.best_of):
-            tokens, *_, copied, _ = finish(_written(run, request, settings, gaps, candidate, -1))
-            text = run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
-            score = style.score(reference, text, request.sentence_length or None)
-            scores.append(None if copied or math.isinf(score) else score)
+    for candidate in range(request.best_of if reference else 0):
+        text, _, more, copied, _ = finish(_written(run, request, settings, found, candidate, -1))
+        score = style.score(reference, decode(text.tokens[0].tolist()), request.sentence_length or None)
+        scores.append(None if copied or math.isinf(score) else score)
+        calls += more
     best = int(np.argmin([math.inf if score is None else score for score in scores] or [0.0]))
-    tokens, written, sure, calls, copied, rounds = yield from _written(
-        run, request, settings, gaps, best, shown
-    )
+    text, written, more, copied, rounds = yield from _written(run, request, settings, found, best, shown)
     if copied:
         a, b = copied[0]
-        told = f"a run of {b - a} tokens is still the book's after {ROUNDS} rounds"
+        told = f"{decode(text.tokens[0, a:b].tolist())!r} is still the book's after {ROUNDS} rounds"
         raise SampleError(f"{told}; raise --most_copied or --temperature, or take another --seed")
-    nats = float(-np.log(np.maximum(sure[written], np.finfo(np.float32).tiny)).sum())
+    sure, tokens = text.sure[0, written], text.tokens[0].tolist()
+    nats = float(-np.log(np.maximum(sure, np.finfo(np.float32).tiny)).sum())
     return {
-        "text": run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False),
+        "text": decode(tokens),
         **dataclasses.asdict(request),
         **dataclasses.asdict(settings),
         "written": int(written.sum()),
         "log_prob_per_token": -nats / max(int(written.sum()), 1),
-        "network_calls": calls,
-        "gaps": gaps,
+        "network_calls": calls + more,
+        "gaps": [piece.length for piece in found if isinstance(piece, Gap)],
         "chosen": best,
         "scores": scores,
         "rounds_against_copies": rounds,
-        "tokens": tokens.tolist(),
+        "tokens": tokens,
         "checkpoint": run.checkpoint,
         "model_hash": run.model_hash,
     }

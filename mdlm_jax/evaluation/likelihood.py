@@ -6,7 +6,7 @@ dropout or label smoothing, repeated independently for its standard error. The t
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from mdlm_jax import diffusion
 from mdlm_jax.configuration import Config, ModelConfig
 from mdlm_jax.data import Dataset, held_out_windows, read_records
+from mdlm_jax.run_directory import Trained
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.train_state import cast, denoiser, forbidden_rows
 
@@ -177,29 +178,47 @@ def make_evaluate(
     return evaluate
 
 
-@functools.partial(jax.jit, static_argnames=("model", "mask_id"))
-def window_nats(
-    model: ModelConfig, params: Any, forbidden: jax.Array, tokens: jax.Array, used: jax.Array, mask_id: int,
-    strata: int = 16,
+@functools.partial(jax.jit, static_argnames="model")
+def _masked_sum(
+    model: ModelConfig, params: Any, forbidden: jax.Array, tokens: jax.Array, real: jax.Array,
+    corrupted: diffusion.Corrupted,
 ) -> jax.Array:  # fmt: skip
-    """The bound of a window int [L], in nats per token: `used` positions of it, the first of which is given.
+    """Weighted nats of the masked tokens of rows [B, L]."""
+    network = denoiser(model, params, forbidden, real.astype(jnp.int32))
+    return diffusion.masked_nats(network, tokens, corrupted, tokens.size).sum()
 
-    The masks are the same for every text of its length, so that two texts differ by what they say.
+
+def gap_nats(
+    run: Trained, before: list[int], after: list[int], lengths: Sequence[int], strata: int = 16
+) -> np.ndarray:
+    """float [len(lengths)]: the bound, in nats, of the tokens around a gap, for each length of it.
+
+    What is in the gap stays masked, which sums over all that could be written there. Of the text as much is
+    read as the canvas holds around the longest gap, and the same tokens are masked whatever the length, so
+    that only the length differs.
     """
-    rows, real = (jnp.broadcast_to(x, (strata, len(x))) for x in (tokens, jnp.arange(len(tokens)) < used))
-    scored = real & (jnp.arange(len(tokens)) > 0)
-    nats = diffusion.nelbo(
-        denoiser(model, params, forbidden, real.astype(jnp.int32)),
-        jax.random.key(0),
-        rows,
-        real.astype(jnp.int32),
-        scored,
-        stratum=jnp.arange(strata),
-        strata=strata,
-        mask_id=mask_id,
-        size=rows.size,
-    )
-    return nats.sum() / scored.sum()
+    model, special = run.config.model, run.dataset.special_ids
+    room = model.seq_len - 1 - max(lengths)
+    left = min(len(before), max(room // 2, room - len(after)))
+    before, after = before[len(before) - left :], after[: room - left]
+    given = np.array([*before, *after], np.int32)
+    if not len(given):
+        return np.zeros(len(lengths))
+    rng, found = np.random.default_rng(0), []
+    count = np.ceil(len(given) * (np.arange(strata) + rng.random(strata)) / strata).astype(int)
+    chosen = rng.random((strata, len(given))).argsort(1).argsort(1) < count[:, None]
+    for length in lengths:
+        place = 1 + np.arange(len(given)) + length * (np.arange(len(given)) >= left)
+        tokens = np.full((strata, model.seq_len), special["pad"], np.int32)
+        tokens[:, 0], tokens[:, 1 + left : 1 + left + length] = special["eos"], special["mask"]
+        tokens[:, place], masked = given, np.zeros(tokens.shape, bool)
+        masked[:, place], real = chosen, tokens != special["pad"]
+        weights = jnp.asarray(masked * len(given) / count[:, None], jnp.float32)
+        hidden = jnp.asarray(np.where(masked, special["mask"], tokens))
+        corrupted = diffusion.Corrupted(hidden, jnp.asarray(masked), weights)
+        nats = _masked_sum(model, run.compute_params, run.forbidden, tokens, real, corrupted)
+        found.append(float(nats) / strata)
+    return np.array(found)
 
 
 def held_out(config: Config, dataset: Dataset, workdir: Path, split: str) -> Evaluate:
