@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(given, namespace)
         if unknown:
             name = unknown[0].partition("=")[0]
-            what = "unknown option" if name.startswith("-") else "unexpected argument"
+            what = "unknown option" if name.startswith("-") else "unexpected argument (are quotes missing?)"
             commands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
             names = [option for parser in (self, *commands) for option in parser._option_string_actions]
             self.error(f"{what} {name}{nearest(name, names)}")
@@ -67,5 +67,8 @@ def run(command: Callable[[], int | None], interrupted: str) -> int:
     except (UserError, OSError) as error:
         code = error.code if isinstance(error, UserError) else 2
         stopped = code in (130, 75)  # as asked, by a signal
-        print(("" if stopped else "error: ") + " ".join(str(error).split()), file=sys.stderr)
+        told = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            told = f"{error.filename}: {(error.strerror or '').lower()}"
+        print(("" if stopped else "error: ") + " ".join(told.split()), file=sys.stderr)
         return code

@@ -173,7 +173,9 @@ class SamplingConfig:
     repetition: float = field(
         "penalty on tokens that the canvas holds; 1 is off", least=1, most=1e6, default=1.0
     )
-    vocabulary_level: int = field("tokens of levels 1 to this; 5 is all", least=1, most=5, default=5)
+    vocabulary_level: int = field(
+        "tokens of levels 1 to this; 5 is all; at 1 even words come in pieces", least=1, most=5, default=5
+    )
     block: int = field("tokens in a block; 0: the whole text, or half the canvas", least=0, default=0)
     cache: bool = field("read what is around a block once a block, not in every call", default=False)
 
@@ -187,7 +189,9 @@ class Request:
     length: int = field("tokens between them; 0: fills the canvas", least=0, most=65_536, default=0)
     seed: int = field("the same seed gives the same text", least=0, default=0)
     best_of: int = field("texts that the best is chosen from", least=1, most=256, default=1)
-    style: str = field("by nearness to the book, or to a chapter (its number or title)", default="book")
+    style: str = field(
+        "by nearness to the book, or to a chapter (its title, or number from 0)", default="book"
+    )
     sentence_length: float = field("and to so many words a sentence; 0: any", least=0, default=0.0)
     most_copied: int = field("longest run of the book's tokens that may stand; 0: any", least=0, default=0)
 
@@ -217,7 +221,10 @@ def check_sampling(sampling: SamplingConfig, request: Request | None = None) -> 
         raise ConfigError("config.best_of=1 leaves nothing to choose by style or sentence_length; raise it")
     for name, off in unused(sampling.sampler).items():
         if (value := getattr(sampling, name)) != off:
-            raise ConfigError(f"config.sampling.{name}={value} is nothing that {sampling.sampler} can use")
+            others = ", ".join(s for s in IN_ORDER + RANKED if name not in unused(s))
+            raise ConfigError(
+                f"config.sampling.{name}={value} is nothing that {sampling.sampler} can use; {others} can"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

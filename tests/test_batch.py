@@ -51,7 +51,7 @@ def test_an_output_of_other_things_stays_as_it_is(data, whole, tmp_path):
     path = tmp_path / "out.jsonl"
     for held in (data, whole + data, whole.splitlines(True)[0] + data):
         path.write_bytes(held)
-        with pytest.raises(UserError, match="holds other things; remove it, or name another --output"):
+        with pytest.raises(UserError, match="holds other things; name another --output"):
             modes.batch(JOBS, path, lambda job: pytest.fail("it was begun"), MARKS)
         assert path.read_bytes() == held
 
@@ -60,13 +60,13 @@ def test_an_output_of_other_jobs_or_weights_stays_as_it_is(whole, tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_bytes(whole)
     other = [job | {"seed": job["seed"] + 1} for job in JOBS]
-    for jobs, marks in (
-        (JOBS[:-1], MARKS),
-        (JOBS[1:], MARKS),
-        (other, MARKS),
-        (JOBS, {"model_hash": "beef"}),
+    for jobs, marks, told in (
+        (JOBS[:-1], MARKS, "holds other things"),
+        (JOBS[1:], MARKS, "holds text 1 with"),
+        (other, MARKS, f"holds text 1 with seed {JOBS[0]['seed']}, not {JOBS[0]['seed'] + 1}"),
+        (JOBS, {"model_hash": "beef"}, "holds text 1 with model_hash '.*', not 'beef'"),
     ):
-        with pytest.raises(UserError, match="holds other things"):
+        with pytest.raises(UserError, match=told):
             modes.batch(jobs, path, write, marks)
     assert path.read_bytes() == whole
     more = [*JOBS, {"prompt": "more", "seed": 9}]

@@ -174,7 +174,7 @@ MISTAKES = [
     ("sample", "--workdir {torn_dataset}", "dataset.json"),
     ("sample", "--workdir {torn_config}", "config.json"),
     ("sample", "--workdir {flipped}", "has no intact checkpoint yet"),
-    ("sample", "--workdir {trained} --record {book}", "book.txt does not begin with the header of a rec"),
+    ("sample", "--workdir {trained} --record {book}", "book.txt is there already"),
     ("sample", "--workdir {trained} --prompts {book} --output {other}", "other.txt holds other things"),
     ("sample", "--workdir {trained} --style Quatsch --best_of 2", "chapter Quatsch is held out, or there is"),
     ("sample", "--workdir {run} --remask 0.2 --sampler ancestral", "--remask=0.2 is nothing that"),

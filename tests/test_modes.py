@@ -89,8 +89,10 @@ def test_a_batch_writes_what_one_text_after_the_other_would(command, load, workd
     assert command(*options)[1].encode() == whole
     code, out, err = command(*options, "--output", output)
     assert code == 0 and "holds 4 of 4 texts already" in err and output.read_bytes() == whole
-    assert "holds other things" in refused(command(*options, "--output", output, "--top_k", 9))
-    assert "holds other things" in refused(command(*options, "--output", output, "--weights", "params"))
+    for option, value in (("top_k", 9), ("weights", "params")):
+        assert f"holds text 1 with {option} " in refused(
+            command(*options, "--output", output, f"--{option}", value)
+        )
     assert output.read_bytes() == whole
 
 
@@ -126,7 +128,9 @@ def test_a_stream_holds_frames_alone_and_ends_in_what_is_saved(command, workdir,
     code, shown, err = command("--replay", path, workdir=tmp_path / "absent")
     assert code == 0 and shown.startswith(text["text"] + "\n\n") and shown.endswith(", seed 5\n") and not err
     again = max((workdir / "samples").glob("*.json"))
-    code, out, err = command("--again", again, "--record", path)
+    assert "is there already" in refused(command("--again", again, "--record", path))
+    code, out, err = command("--again", again, "--record", tmp_path / "twice.ndjson")
+    assert (tmp_path / "twice.ndjson").read_bytes() == path.read_bytes()
     assert code == 0 and f"the same text as {again} holds" in err and f"\n{text['text']}\n" in out
     assert saved(workdir) == text
 
@@ -241,9 +245,10 @@ def check_request(values, load, workdir) -> None:
         made = ran(values, load, workdir)
     except UserError as error:
         told = str(error)
-        reasons = "say with --length how many|is not valid UTF-8|must have 1 to 65536 tokens"
+        reasons = "say with --length how many|is not valid UTF-8|must have 1 to 65536 tokens|is no gap"
         assert "\n" not in told and re.search(reasons, told), told
         assert ("UTF-8" in told) == ("\ud800" in prompt + ending)
+        assert ("is no gap" not in told) or re.search(r"(?i)\[(MASK|EDIT)\b", prompt)
         assert ("must have" not in told) or re.search(r"\[MASK:(0+|\d{5,})\]", prompt)
         return
     assert verbatim(prompt, ending, made["text"])

@@ -378,7 +378,7 @@ def test_a_run_writes_nothing_that_remove_does_not_know(smoke_run, make):
     modes.save({"seed": 1, "text": "x"}, run)
     names = {name for place in (smoke_run, run) for name in summary.files_below(place)}
     assert {"data/dataset.json", "STATUS.json", "lock"} < names and any("events" in name for name in names)
-    assert [name for name in names if not runs.WRITTEN.fullmatch(name)] == []
+    assert [name for name in names if not summary.WRITTEN.fullmatch(name)] == []
 
 
 @pytest.mark.parametrize(("options", "reason"), MISTAKES.items())

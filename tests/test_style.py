@@ -104,7 +104,9 @@ def test_reference_of_a_data_directory(dataset_dir):
         with pytest.raises(StyleError) as raised:
             style.reference(dataset, tokenizer, name)
         message = str(raised.value)
-        assert f"{split['train'][-1]} ({titles[split['train'][-1]]})" in message and "\n" not in message
+        assert f"{split['train'][0]} ({titles[split['train'][0]]})" in message and "\n" not in message
+        there = str(name) == str(split["test"][0]) or name == titles[split["test"][0]]
+        assert ("is held out" if there else "is not in the book") in message
 
 
 # --- sentences -------------------------------------------------------------------------------------------

@@ -110,7 +110,8 @@ def generate(
         if any("\ud800" <= c <= "\udfff" for c in getattr(request, name)):
             raise SampleError(f"--{name} is not valid UTF-8")
     reference: Any = _reference(run, request.style) if request.best_of > 1 else None
-    found, calls = choose_gaps(run, pieces(run, request), settings, request.seed)
+    asked = pieces(run, request)
+    found, calls = choose_gaps(run, asked, settings, request.seed)
     decode = functools.partial(run.tokenizer.decode, skip_special_tokens=False)
     scores: list[float | None] = []  # None: refused for its copies
     for candidate in range(request.best_of if reference else 0):
@@ -132,9 +133,15 @@ def generate(
         **dataclasses.asdict(settings),
         "written": int(written.sum()),
         "log_prob_per_token": -nats / max(int(written.sum()), 1),
-        "network_calls": calls + more,
-        "gaps": [piece.length for piece in found if isinstance(piece, Gap)],
+        "network_calls": more,
+        "calls_to_choose": calls,
+        "gaps": [
+            new.length
+            for new, old in zip(found, asked, strict=True)
+            if isinstance(old, Gap) and not old.length
+        ],
         "chosen": best,
+        "nearest_to": reference.name if reference else None,
         "scores": scores,
         "rounds_against_copies": rounds,
         "tokens": tokens,

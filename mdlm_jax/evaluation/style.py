@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -44,6 +44,7 @@ class Reference:
     features: dict[str, int]  # each with its place in the arrays
     target: np.ndarray  # [F] of the book, or of a chapter
     deviation: np.ndarray  # [F] over the pieces of the book
+    name: str = "the book"
 
 
 def fit(texts: list[str], targets: list[str]) -> Reference:
@@ -83,12 +84,17 @@ def reference(dataset: Dataset, tokenizer: Tokenizer, chapter: int | str | None 
     name = str(chapter).casefold()  # a number is never taken for a title: "4" may head chapter 3
     named = {c for c in texts if name == (str(c) if name.isdecimal() else titles[c].casefold())}
     if chapter is not None and not named:
-        known = ", ".join(f"{c} ({title})" for c, title in titles.items())
+        known = ", ".join(f"{c} ({title})" for c, title in list(titles.items())[:6])
+        known += f" and {len(titles) - 6} more" * (len(titles) > 6)
         hint = nearest(name, (title.casefold() for title in titles.values()))
+        every = [title.casefold() for title in dataset.info["split"]["titles"]]
+        there = name in every or (name.isdecimal() and int(name) < len(every))
+        told = "is held out" if there else "is not in the book"
         raise StyleError(
-            f"chapter {chapter} is held out, or there is none; the book is trained on {known}{hint}"
+            f"chapter {chapter} {told}{hint}; it is trained on {known} (number from 0, and title)"
         )
-    return fit(list(texts.values()), [text for c, text in texts.items() if chapter is None or c in named])
+    fitted = fit(list(texts.values()), [text for c, text in texts.items() if chapter is None or c in named])
+    return fitted if chapter is None else replace(fitted, name=", ".join(titles[c] for c in sorted(named)))
 
 
 def distance(reference: Reference, text: str) -> float:

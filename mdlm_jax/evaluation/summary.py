@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shlex
+import shutil
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -33,6 +35,16 @@ FIGURES = {
 LOWER = "Held-out figures are bits per byte; lower is better. Those of masked diffusion are upper bounds."
 
 RESUME = "What is not finished goes on with python launch.py --workdir RUN."
+
+# Every file of a run, of its data and of its samples, by its path in the run directory.
+WRITTEN = re.compile(
+    r"(config|dataset|tokenizer|environment|STATUS)\.json(\.tmp)?|(command|plan)\.txt|lock"
+    r"|metrics\.(jsonl|tmp)|events\.out\.tfevents\.[^/]+|report/report\.json(\.tmp)?"
+    r"|samples/[^/]+\.(json|txt)(\.partial)?"
+    r"|(data|\.data\.(partial|old)-\d+)"
+    r"/([^/]+\.array_record|(dataset|tokenizer)\.json|difficulty\.csv|data_report\.html(\.tmp)?)"
+    r"|checkpoints/\d+_\w+/\d+(\.tmp|\.damaged)?/((meta|MANIFEST)\.json(\.tmp)?|state[^/]*/.+)"
+)
 
 
 class RunsError(UserError):
@@ -181,3 +193,27 @@ def compare(paths: list[Path]) -> str:
         if len({run.get(field) for run in runs}) > 1:
             lines += [f"The held-out figures are NOT comparable: the {what} differ."]
     return "\n".join(lines)
+
+
+def remove(paths: list[Path], yes: bool) -> None:
+    """Deletes runs, all checked first. Raises RunsError for links, runs in training and files of others."""
+    runs = {path: read(path) for path in map(Path, map(os.path.abspath, paths))}
+    if not yes and not sys.stdin.isatty():
+        raise RunsError("there is no terminal to ask on; --yes removes without a question")
+    for path, run in list(runs.items()):
+        strange = [n for n in run["files"] if not WRITTEN.fullmatch(n) or (path / n).is_symlink()]
+        if path.is_symlink():
+            raise RunsError(fill("{path} is a link; remove the run it leads to", run))
+        if strange:
+            raise RunsError(fill("{path} holds ", run) + f"{strange[0]!r}, which no run writes; move it away")
+        if not yes:
+            print(fill("remove {path} ({size})? [y/N] ", run), end="", file=sys.stderr, flush=True)
+            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+                del runs[path]
+    for path in filter(in_training, runs):  # after the questions: an answer takes its time
+        raise RunsError(clean(f"another process is training in {path}; wait for it, or stop it"))
+    for path, run in runs.items():
+        hidden = path.with_name(f".{path.name}.removed-{os.getpid()}")  # never a half run under its name
+        path.rename(hidden)
+        shutil.rmtree(hidden)
+        print(fill("removed {path}, {size} freed", run))

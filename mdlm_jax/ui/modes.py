@@ -15,7 +15,6 @@ from typing import Any
 from mdlm_jax import frames
 from mdlm_jax.configuration import UserError
 from mdlm_jax.ui.progress import PlanProgress
-from mdlm_jax.ui.replay import header
 
 Values = dict[str, Any]
 
@@ -52,10 +51,16 @@ def already(path: Path, jobs: list[Values], marks: Values) -> int:
         return 0
     held = path.read_bytes()
     *lines, torn = held.split(b"\n")
+    told = "holds other things"
     try:
         texts = [json.loads(line) for line in lines]
-        same = [text["asked"] for text in texts] == jobs[: len(texts)]
-        same = same and all(marks.items() <= text.items() for text in texts)
+        for number, (text, job) in enumerate(zip(texts, jobs, strict=False), 1):
+            asked, ours = text["asked"] | {n: text[n] for n in marks}, job | marks
+            changed = [name for name in asked.keys() | ours.keys() if asked.get(name) != ours.get(name)]
+            for name in sorted(changed)[:1]:
+                told = f"holds text {number} with {name} {asked.get(name)!r}, not {ours.get(name)!r}"
+                raise ValueError
+        same = len(texts) <= len(jobs)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         same = False
     if same and torn:
@@ -63,7 +68,7 @@ def already(path: Path, jobs: list[Values], marks: Values) -> int:
         same = torn.startswith(begun) if len(torn) > len(begun) else begun.startswith(torn)
         same = same and bool(begun)
     if not same:
-        raise UserError(f"{path} holds other things; remove it, or name another --output")
+        raise UserError(f"{path} {told}; name another --output")
     os.truncate(path, len(held) - len(torn))
     return len(lines)
 
@@ -109,8 +114,11 @@ def save(result: dict[str, Any], workdir: Path) -> Path:
 
 def kept(result: Values, workdir: Path) -> str:
     """What the screen shows of a text, which is saved."""
-    path = save(result, workdir)
-    return f"--- seed {result['seed']}, {path} ---\n{frames.printable(result['text'])}\n"
+    path, scores = save(result, workdir), result["scores"]
+    best = (
+        f", {result['chosen'] + 1} of {len(scores)} by nearness to {result['nearest_to']}" if scores else ""
+    )
+    return f"--- seed {result['seed']}{best}, {path} ---\n{frames.printable(result['text'])}\n"
 
 
 def timed(make: Callable[[], Any], repeats: int = 5) -> tuple[float, Any]:
@@ -136,11 +144,10 @@ def benchmark(write: Callable[[], Values], stream: Callable[[], Iterator[object]
 def record(path: Path | None, stream: bool, write: Callable[[Callable[[str], None]], Any]) -> Any:
     """What `write` returns; the lines that it tells go to the screen and, whole or not at all, to a file.
 
-    Raises UserError where `path` is neither free nor an earlier recording.
+    Raises UserError where `path` is taken.
     """
     if path and path.exists():
-        with open(path, encoding="utf-8") as file:
-            header(path, file)
+        raise UserError(f"{path} is there already; remove it, or name another file to --record")
     partial = path and path.with_name(f"{path.name}.partial")
     with contextlib.ExitStack() as stack:
         sinks = [sys.stdout] if stream else []

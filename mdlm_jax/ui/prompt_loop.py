@@ -47,6 +47,7 @@ def prompt_loop(
     while True:
         try:
             line = read("> ")
+            line = f"/{line}" if line in ("quit", "exit", "help") else line
             name, _, value = line[1:].strip().partition(" ")
             value = value.strip()
             if not line.startswith("/"):
@@ -67,10 +68,12 @@ def prompt_loop(
                         raise UserError(f"/seed takes a whole number, not {value!r}")
                     check(values | {"seed": value or first})
                     seed = int(value or first)
+                    say(f"seed = {seed}")
                 elif name in names:
                     changed = {k: v for k, v in (values | {name: value}).items() if v}
                     check(changed)
                     values = changed
+                    say(f"{name} = {value}" if value else f"{name} as it was")
                 else:
                     hint = nearest(name, [*COMMANDS, *names]).replace("mean ", "mean /")
                     raise UserError(f"/{name} is no command here{hint or '; /help lists them'}")
