@@ -3,8 +3,8 @@
     python benchmarks/gaps.py [--workdir R]
 
 For each length that is tried, `--number` places of the validation chapters lose so many tokens, 20 tokens or
-more from either end of their paragraph. A choice is off by |log2(chosen / true)|: 1 is twice or half as long. ±
-is the standard error over the gaps.
+more from either end of their paragraph. A choice is off by |log2(chosen / true)|: 1 is twice or half as long.
+± is the standard error over the gaps.
 """
 
 import argparse
