@@ -45,9 +45,7 @@ def parser() -> cli.Parser:
     live = p.add_mutually_exclusive_group()
     live.add_argument("--stream", action="store_true", help="print every step as a line of JSON")
     live.add_argument("--ui", choices=("terminal", "plain"), help="terminal (default of --replay): watch it")
-    p.add_argument(
-        "--speed", type=terminal.speed, default=1.0, metavar="FLOAT", help="of --ui; 1 is 8 steps/s"
-    )
+    p.add_argument("--speed", type=terminal.speed, default=1.0, metavar="X", help="of --ui; 1 is 8 steps/s")
     p.add_argument("--record", type=Path, metavar="FILE", help="write every step to a file, for --replay")
     modes = p.add_argument_group("instead of one text").add_mutually_exclusive_group()
     modes.add_argument("--prompts", type=Path, metavar="FILE", help="a prompt, or JSON of options, a line")

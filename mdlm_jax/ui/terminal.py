@@ -76,7 +76,7 @@ def wrap(characters: Iterable[tuple[str, int]], width: int) -> list[Line]:
             if character == "\n":
                 lines.append([])
                 used = 0
-            elif used:
+            elif 0 < used < width:
                 lines[-1].append((" ", index))
                 used += 1
             continue
