@@ -260,7 +260,7 @@ def changes(before: Run | None, run: Run) -> Iterator[str]:
     """A line for everything that has changed."""
     if before is None or before.state != run.state:
         yield line(f"{run.path}: {run.state}" + (f"; {run.advice}" if run.advice else ""))
-    if run.stage and (before is None or f"{before.share:.3f}" != f"{run.share:.3f}"):
+    if run.stage and (before is None or f"{before.share:.2f}" != f"{run.share:.2f}"):
         loss = f"  loss {run.losses[-1]:.3f}" if run.losses else ""
         yield f"{100 * run.share:5.1f} %  {progress(run)}{loss}{_eta_told(run)}"
     for where, figure in run.held_out[len(before.held_out) if before else 0 :]:
@@ -342,7 +342,7 @@ def _on_screen(read: Callable[[], Run], look: Callable[[], bool], note: str) -> 
             if shown != drawn:
                 update(shown[0])
                 drawn = shown
-            if (run.state == "finished" and not more) or {"q", "Q"} & {*keys.wait(EVERY)}:
+            if (run.state == "finished" and not more) or keys.wait(EVERY) in ("q", "Q"):
                 return run
 
 

@@ -7,6 +7,7 @@ Nothing here is markup, and only characters that print are shown.
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import os
 import re
 import select
@@ -141,7 +142,7 @@ def _status(state: State, width: int) -> Text:
     parts += [f"{document.calls} call{'s' * (document.calls != 1)}"]
     parts += [f"{-document.nats / written:.2f} nats a token"] if written else []
     parts += [f"{state.pace:.1f} steps/s"] if state.pace else []
-    mode = "paused" if state.paused else f"{state.speed:g}x" if state.speed != 1 else ""
+    mode = f"{'paused' * state.paused}  {f'{state.speed:g}x' * (state.speed != 1)}".strip()
     room = width - len(mode) - 2 * bool(mode)
     line, *rest = (part[: max(room, 0)] for part in parts)
     for part in rest:
@@ -165,9 +166,10 @@ def render(state: State, width: int, height: int) -> Text:
     styles = _styles(document)
     shown = [Text()] if framed else []
     for line in lines[top : top + room]:
+        runs = itertools.groupby(line, key=lambda pair: styles[pair[1]])
         shown.append(Text(left))
-        for character, place in line:
-            shown[-1].append(character, styles[place])
+        for style, run in runs:
+            shown[-1].append("".join(character for character, _ in run), style)
     shown += [Text()] * (height - len(shown) - (2 if framed else 1))
     if framed:
         due, left_over = ~document.given, document.masked
@@ -183,6 +185,7 @@ class Keys:
 
     def __init__(self) -> None:
         self.open = os.isatty(0)
+        self._typed: deque[bytes] = deque()
 
     def __enter__(self) -> "Keys":
         if self.open:
@@ -198,16 +201,16 @@ class Keys:
             with contextlib.suppress(termios.error):  # the terminal may be gone
                 termios.tcsetattr(0, termios.TCSAFLUSH, self._before)
 
-    def wait(self, seconds: float) -> list[str]:
-        """The keys of the next `seconds`: returns with the first."""
-        if not self.open:
-            time.sleep(seconds)
+    def wait(self, seconds: float) -> str:
+        """The next key that is pressed within `seconds`, or nothing."""
+        if self._typed or not self.open:
+            time.sleep(0 if self._typed else seconds)
         elif select.select([0], [], [], seconds)[0]:
             typed = os.read(0, 64)
             self.open = bool(typed)  # else it was hung up
-            found = re.findall(rb"\x1b[\[O][A-D]|[^\x1b]", typed)
-            return [ARROWS.get(key, key.decode("latin-1")) for key in found]
-        return []
+            self._typed.extend(re.findall(rb"\x1b[\[O][A-D]|[^\x1b]", typed))
+        key = self._typed.popleft() if self._typed else b""
+        return ARROWS.get(key, key.decode("latin-1"))
 
 
 def interactive() -> bool:
@@ -262,7 +265,7 @@ class View:
         while not self._closed:
             self._draw()
             left = 0.2 if self._paused else min(self._due - time.monotonic(), 0.2)
-            asked = any([self._press(key) for key in self._keys.wait(max(left, 0.0))])
+            asked = self._press(self._keys.wait(max(left, 0.0)))
             over = not self._paused and time.monotonic() >= self._due
             if self._at < len(self._frames) and (asked or over):
                 self._go(1)
