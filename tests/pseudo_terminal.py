@@ -18,7 +18,7 @@ HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor
 
 
 class Session:
-    """A child whose standard streams are a terminal of `columns` x `rows`, with `options` in its environment."""
+    """A child whose standard streams are a terminal of `columns` x `rows`; `options`: environment."""
 
     def __init__(self, command: list[str], columns: int = 80, rows: int = 24, **options: str):
         self.master, self._slave = pty.openpty()

@@ -68,21 +68,21 @@ BOOK = built_in_chapters(1)[:2500]
 
 
 @pytest.fixture(scope="module")
-def book():
+def chapter():
     return film(BOOK.encode(), 0)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_step_fits_the_terminal(book, width):
-    for document in documents(book[0], book[1][::9]):
+def test_every_step_fits_the_terminal(chapter, width):
+    for document in documents(chapter[0], chapter[1][::9]):
         for height in HEIGHTS:
             shown = lines(document, width, height, pace=123456.789, speed=0.0625, paused=True)
             assert len(shown) <= height and max(map(cell_len, shown)) <= width
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_all_that_is_written_is_there_when_there_is_room(book, width):
-    *_, document = documents(*book)
+def test_all_that_is_written_is_there_when_there_is_room(chapter, width):
+    *_, document = documents(*chapter)
     shown = lines(document, width, 5000)
     assert ink("".join(shown[1:-2])) == ink(BOOK) and "━" in shown[-2]
     words = {word for line in shown[1:-2] for word in line.split()}
@@ -90,8 +90,8 @@ def test_all_that_is_written_is_there_when_there_is_room(book, width):
 
 
 @pytest.mark.parametrize("height", [3, 5, 12, 24])
-def test_what_is_written_is_in_sight(book, height):
-    for document in documents(*book):
+def test_what_is_written_is_in_sight(chapter, height):
+    for document in documents(*chapter):
         spans = render(State(document), 40, height).spans
         assert not document.fresh.any() or terminal.FRESH in {span.style for span in spans}
 

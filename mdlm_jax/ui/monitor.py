@@ -34,8 +34,8 @@ Entry = dict[str, Any]
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    """A number that can be shown, or None."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
     return float(value) if known else None
 
 
