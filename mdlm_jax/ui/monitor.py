@@ -14,7 +14,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +140,11 @@ class Monitor:
         ngram = report.get("ngram_5_bits_per_byte")
         final = [("byte 5-gram", _figure(ngram, "validation")), ("test", _figure(report.get("test")))]
         final += [("test, byte 5-gram", _figure(ngram, "test"))]
-        state = "running" if training and status else "setting up" if training else "stopped"
+        state = ("running" if status else "setting up") if training else "stopped"
+        state = "finished" if status.get("state") == "finished" else state
         return Run(
             path,
-            "finished" if status.get("state") == "finished" else state,
+            state,
             self._facts(),
             line(stage),
             int(number(status.get("step")) or 0),
@@ -178,7 +179,7 @@ def _where(entry: Entry, names: list[str]) -> str:
 def _eta(status: Entry, now: float) -> float | None:
     """Seconds that are left now by what the status said when it was written."""
     eta = number(status.get("eta_seconds"))
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
+    with contextlib.suppress(LookupError, ValueError, TypeError, OverflowError):
         then = datetime.datetime.fromisoformat(status["updated"]).timestamp()
         return max(eta - max(now - then, 0.0), 0.0) if eta else None
     return eta or None
@@ -186,8 +187,10 @@ def _eta(status: Entry, now: float) -> float | None:
 
 def progress(run: Run) -> str:
     """The stage, the step and the epoch in words."""
-    epoch = f"  epoch {min(run.step * run.epochs // run.steps + 1, run.epochs)} of {run.epochs}"
-    return f"{run.stage}  step {run.step:,} of {run.steps:,}{epoch if run.epochs and run.steps else ''}"
+    told = f"{run.stage}  step {run.step:,} of {run.steps:,}"
+    if run.epochs and run.steps:
+        told += f"  epoch {min(run.step * run.epochs // run.steps + 1, run.epochs)} of {run.epochs}"
+    return told
 
 
 def _between(left: str, right: str, width: int, style: str = "") -> Text:
@@ -256,17 +259,19 @@ def screen(run: Run, width: int, height: int, note: str = "") -> Text:
     return Text("\n", no_wrap=True).join(Text(left).append_text(one) for one in lines[:height])
 
 
-def changes(before: Run | None, run: Run) -> Iterator[str]:
-    """A line for everything that has changed."""
+def changes(before: Run | None, run: Run) -> list[str]:
+    """A line for everything that has changed; of the progress, for every percent."""
+    told = []
     if before is None or before.state != run.state:
-        yield line(f"{run.path}: {run.state}" + (f"; {run.advice}" if run.advice else ""))
+        told.append(f"{run.path}: {run.state}{'; ' * bool(run.advice)}{run.advice}")
     if run.stage and (before is None or f"{before.share:.2f}" != f"{run.share:.2f}"):
         loss = f"  loss {run.losses[-1]:.3f}" if run.losses else ""
-        yield f"{100 * run.share:5.1f} %  {progress(run)}{loss}{_eta_told(run)}"
+        told.append(f"{100 * run.share:5.1f} %  {progress(run)}{loss}{_eta_told(run)}")
     for where, figure in run.held_out[len(before.held_out) if before else 0 :]:
-        yield f"held-out after {where}: {figure} bits per byte"
+        told.append(f"held-out after {where}: {figure} bits per byte")
     if run.sample[1] and (before is None or before.sample != run.sample):
-        yield f"a text of {run.sample[0]}: {' '.join(printable(run.sample[1]).split())}"
+        told.append(f"a text of {run.sample[0]}: {' '.join(run.sample[1].split())}")
+    return [line(x) for x in told]
 
 
 class Writer:
