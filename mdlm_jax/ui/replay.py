@@ -3,7 +3,6 @@
 import codecs
 import functools
 import json
-import operator
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -63,10 +62,11 @@ class Document:
     def lay(self, frame: frames.SampleFrame) -> None:
         """Lays a frame over the document. Raises ValueError or TypeError where it cannot be."""
         start, length = frame.extras.get("start", 0), frame.extras.get("length", len(frame.tokens))
-        counts = [operator.index(x) for x in (frame.step, frame.num_steps, frame.block, start, length)]
-        size, grown = len(frame.tokens), length - len(self.tokens)
-        if not (all(0 <= x <= LONGEST for x in counts) and start + size <= length and grown >= 0):
+        counts, size = (frame.step, frame.num_steps, frame.block, start, length), len(frame.tokens)
+        whole = all(isinstance(x, int) and 0 <= x <= LONGEST for x in counts)
+        if not whole or not max(start + size, len(self.tokens)) <= length:
             raise ValueError("it is no part of the document")
+        grown = length - len(self.tokens)
         shown = np.where(frame.is_masked, 0, frame.tokens)
         if any(x.shape != (size,) for x in (shown, frame.is_masked, frame.changed, frame.confidence)):
             raise ValueError("its columns are not of one length")
