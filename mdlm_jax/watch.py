@@ -3,7 +3,6 @@
 Reads the run's files alone; now and then the newest weights write a short text, in a process of their own.
 """
 
-import functools
 import sys
 import time
 from pathlib import Path
@@ -20,28 +19,20 @@ def run_command() -> None:
     p.add_argument("--once", action="store_true", help="say how it stands, and end")
     p.add_argument("--no_sample", action="store_true", help="let the weights write nothing meanwhile")
     a = p.parse_args()
-    begun = is_run(a.run)
+    begun, monitor = is_run(a.run), Monitor(a.run)
     others = {x.name for x in a.run.iterdir()} - {"data", "lock"} if a.run.is_dir() else a.run.exists()
-    foreign = others and not begun
-    if foreign or (a.once and not begun):
+    if not begun and (a.once or others):
         raise RunsError(no_run(a.run))
-    monitor = Monitor(a.run)
     command = [sys.executable, "-m", "mdlm_jax.sample", "--workdir", str(a.run), "--prompts", "/dev/stdin"]
-    writer = Writer(a.run, [*command, "--length", "60"])
+    with Writer(a.run, [] if a.no_sample or a.once else [*command, "--length", "60"]) as writer:
 
-    def read() -> Run:
-        return monitor.read(in_training(a.run), time.time(), writer.sample)
+        def read() -> Run:
+            return monitor.read(in_training(a.run), time.time(), writer.sample)
 
-    if a.once:
-        print(plain(read()))
-        return
-    note = "" if begun else f"{no_run(a.run)}; waiting for it to begin"
-    try:
-        follow(
-            read, (lambda: False) if a.no_sample else writer.look, functools.partial(print, flush=True), note
-        )
-    finally:
-        writer.stop()
+        if a.once:
+            print(plain(read()))
+        else:
+            follow(read, writer.look, "" if begun else f"{no_run(a.run)}; waiting for it to begin")
 
 
 def main() -> int:

@@ -200,39 +200,44 @@ def test_the_page_holds_what_matters(workdir, width):
 # Following.
 
 
-def following(runs, monkeypatch, more=False) -> list[str]:
-    """What is said on what is no terminal while a run goes through these states."""
-    said: list[str] = []
+@pytest.fixture
+def following(monkeypatch, capsys):
+    """What is printed on what is no terminal while a run goes through states."""
     monkeypatch.setattr(monitor, "EVERY", 0)
-    left = [runs[0], *runs]
-    monitor.follow(lambda: left.pop(0), lambda: more and len(left) > 1, said.append, "a note")
-    return said
+
+    def call(*runs: Run, more: bool = False) -> str:
+        left = [runs[0], *runs]
+        monitor.follow(lambda: left.pop(0), lambda: more and len(left) > 1, "a note")
+        return capsys.readouterr().out
+
+    return call
 
 
-def test_a_line_for_every_change_and_the_page_once(workdir, monkeypatch):
+def test_a_line_for_every_change_and_the_page_once(workdir, following):
     read = Monitor(workdir).read
     waiting, stopped = Run(str(workdir), "waiting"), read(False, NOW)
     running, texted = read(True, NOW), read(True, NOW, ("2_refinement/50", "It\n\nwas."))
     put(workdir, STATUS | {"state": "finished", "share_done": 1.0})
     finished = Monitor(workdir).read(False, NOW, ("2_refinement/50", "It\n\nwas."))
-    said = following([waiting, waiting, running, running, stopped, running, texted, finished], monkeypatch)
-    *lines, page = said
+    said = following(waiting, waiting, running, running, stopped, running, texted, finished)
+    page = following(finished, more=True)  # nothing to wait for
+    assert said.endswith(page)
+    lines = said.removesuffix(page).splitlines()
     assert lines[0] == "a note"
     assert [line.partition(": ")[2].partition(";")[0] for line in lines if line.startswith(str(workdir))] == [
         *("waiting", "running", "stopped", "running", "finished"),
     ]
     assert lines.count("a text of 2_refinement/50: It was.") == 1
     assert sum(line.startswith("held-out after") for line in lines) == 2
-    assert not any("\n" in line or "\x1b" in line for line in lines)
-    assert f"{workdir}"[-20:] in page and "finished" in page and page.endswith("It\n\nwas.")
-    assert following([finished], monkeypatch, more=True) == [page]  # nothing to wait for
+    assert len(lines) == 11 and "\x1b" not in said
+    assert f"{workdir}"[-20:] in page and "finished" in page and page.endswith("It\n\nwas.\n")
 
 
-def test_the_last_text_is_waited_for(workdir, monkeypatch):
+def test_the_last_text_is_waited_for(workdir, following):
     put(workdir, STATUS | {"state": "finished"})
     runs = [Monitor(workdir).read(False, NOW, x) for x in (("", ""), ("", ""), ("2_refinement/50", "Done."))]
     runs[0] = Run(str(workdir), "running")
-    assert following(runs, monkeypatch, more=True)[-1].endswith("Done.")
+    assert following(*runs, more=True).endswith("Done.\n")
 
 
 # A text now and then.
@@ -240,11 +245,11 @@ def test_the_last_text_is_waited_for(workdir, monkeypatch):
 
 def written(workdir, code: str, **files) -> tuple[str, str]:
     """What a writer takes of a child process that runs this code."""
-    writer = Writer(workdir, [sys.executable, "-c", code])
-    while writer.look():
-        time.sleep(0.02)
-    assert not writer.look()  # nothing newer
-    return writer.sample
+    with Writer(workdir, [sys.executable, "-c", code]) as writer:
+        while writer.look():
+            time.sleep(0.02)
+        assert not writer.look()  # nothing newer
+        return writer.sample
 
 
 def checkpoint(workdir, name: str) -> None:
@@ -269,11 +274,13 @@ def test_the_newest_checkpoint_writes(workdir):
 
 def test_a_writer_leaves_no_process(workdir):
     checkpoint(workdir, "1_a/1")
-    writer = Writer(workdir, [sys.executable, "-c", "import time; time.sleep(600)"])
-    assert writer.look() and writer.look()
-    child = writer._child
-    writer.stop()
-    assert child is not None and child.returncode is not None and not writer.look()
+    with Writer(workdir, [sys.executable, "-c", "import time; time.sleep(600)"]) as writer:
+        assert writer.look() and writer.look()
+        child = writer._child
+        assert child is not None
+    assert child.returncode is not None
+    with Writer(workdir, []) as writer:
+        assert not writer.look()
 
 
 # The command.

@@ -277,7 +277,7 @@ def changes(before: Run | None, run: Run) -> list[str]:
 class Writer:
     """A process of low priority that lets the newest weights of a run write a short text.
 
-    `command` prints a line of JSON with "text" and "checkpoint" when it is given "{}".
+    `command` prints a line of JSON with "text" and "checkpoint" when it is given "{}"; without one, no text.
     """
 
     def __init__(self, workdir: Path, command: list[str]):
@@ -298,12 +298,12 @@ class Writer:
             if self._child.poll() is None:
                 return True
             out = self._child.stdout.read() if self._child.stdout else b""
-            self.stop()
+            self.__exit__()
             with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
                 told = json.loads(out)
                 self.sample = str(told["checkpoint"]), str(told["text"])
         newest = self.newest()
-        if newest in ("", self._tried):
+        if newest in ("", self._tried) or not self.command:
             return False
         self._tried = newest
         self._child = child = subprocess.Popen(
@@ -319,7 +319,10 @@ class Writer:
             stdin.write(b"{}\n")
         return True
 
-    def stop(self) -> None:
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Ends the process."""
         if self._child is not None:
             self._child.terminate()
@@ -327,15 +330,15 @@ class Writer:
                 self._child = None
 
 
-def follow(read: Callable[[], Run], look: Callable[[], bool], say: Callable[[str], None], note: str) -> None:
-    """Shows a run until it is finished, or q is pressed; then says it once more.
+def follow(read: Callable[[], Run], look: Callable[[], bool], note: str) -> None:
+    """Shows a run until it is finished, or q is pressed; then prints it once more.
 
     `read` says what is known, `look` whether there is a text to wait for, `note` what to say while it waits.
     """
     run = read()
     if run.state != "finished":
-        run = _on_screen(read, look, note) if interactive() else _in_lines(read, look, say, note)
-    say(plain(run))
+        run = (_on_screen if interactive() else _in_lines)(read, look, note)
+    print(plain(run), flush=True)
 
 
 def _on_screen(read: Callable[[], Run], look: Callable[[], bool], note: str) -> Run:
@@ -351,16 +354,13 @@ def _on_screen(read: Callable[[], Run], look: Callable[[], bool], note: str) -> 
                 return run
 
 
-def _in_lines(
-    read: Callable[[], Run], look: Callable[[], bool], say: Callable[[str], None], note: str
-) -> Run:
+def _in_lines(read: Callable[[], Run], look: Callable[[], bool], note: str) -> Run:
     before = None
-    if note:
-        say(note)
+    print(note, end="\n" * bool(note), flush=True)
     while True:
         more, run = look(), read()
         for change in changes(before, run):
-            say(change)
+            print(change, flush=True)
         if run.state == "finished" and not more:
             return run
         before = run
