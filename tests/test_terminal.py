@@ -1,5 +1,6 @@
 """The live view: it fits, it holds the text, it moves no cursor by itself, and it leaves all as it was."""
 
+import dataclasses
 import io
 import json
 import os
@@ -200,13 +201,38 @@ def sure_of(*confidence: float):
 
 
 def test_attributes_tell_the_same_without_colour():
-    document = sure_of(0.1, 0.9)
+    document = sure_of(0.05, 0.9)
     plain = styled(document, no_color=True)
     assert not re.search(r"\x1b\[[\d;]*[34][0-8]", plain)
     for word, code in (("w0", "3"), ("··", "2"), ("w2", "1"), ("w3", "2")):
         assert re.search(rf"\x1b\[{code}m[^\x1b]*{word}", plain), word
     assert re.search(r"\x1b\[0m w4", plain)  # sure: as any text
     assert "38;5;" in styled(document)
+
+
+def test_what_is_surer_is_further_from_the_background():
+    shares = np.linspace(0, 1, 50)
+    for light, sign in ((False, 1), (True, -1)):
+        greys = [sign * int(re.sub(r"\D", "", terminal.tone(p, light))) for p in shares]
+        assert greys == sorted(greys) and len(set(greys)) == 13
+    render(State(sure_of(float("nan"), 7.0, -1.0), light=True), 80, 24)
+
+
+@pytest.mark.parametrize(("answer", "grey"), [("ffff/ffff/dddd", 240), ("1c/1c/1c", 248), ("", None)])
+def test_greys_are_for_a_known_background(tmp_path, answer, grey):
+    canvas = np.zeros(1, np.int32), np.zeros(1, bool), np.zeros(1, bool), np.full(1, 0.5, np.float32)
+    masked = dataclasses.replace(frames.SampleFrame(0, 1, 0, *canvas, 0.0), is_masked=np.ones(1, bool))
+    path = tmp_path / "film.ndjson"
+    lines = [
+        frames.header(["word"], 0, "x", "x"),
+        *map(frames.dumps, (masked, frames.SampleFrame(1, 1, 0, *canvas, 0.0))),
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with Session(replaying(path)) as session:
+        session.until("\x1b]11;?\x1b\\")
+        session.type(f"\x1b]11;rgb:{answer}\x1b\\" * bool(answer) + "\x1b[?62;c")
+        session.until("step 1 of 1")
+        assert (f"38;5;{grey}mword" in session.shown) == bool(grey) and session.end() == 0
 
 
 def test_the_status_keeps_what_tells_most():

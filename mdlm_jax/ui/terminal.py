@@ -19,6 +19,7 @@ import tty
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
@@ -30,7 +31,7 @@ from mdlm_jax.ui.replay import Document, Look, spelled
 STEPS_A_SECOND = 8.0  # at speed 1
 SLOWEST, FASTEST = 1 / 16, 128
 MEASURE = 72  # cells of a line that is good to read
-UNSURE = 0.25  # a token of less probability is dim
+UNSURE = 0.1  # a token of less probability is dim, where no greys can be had
 # Colours that can be read on white and on black; without them bold, dim and italic tell the same.
 FRESH, GIVEN, DIM = "bold color(166)", "italic color(67)", "dim"
 KEYS = "space pause  ← → step  + - speed  q quit"
@@ -111,11 +112,22 @@ class State:
     pace: float = 0.0  # steps a second; 0: not known
     speed: float = 1.0
     paused: bool = False
+    light: bool | None = None  # the background; None: not known, or there are no greys
 
 
-def _styles(document: Document) -> list[str]:
+def tone(confidence: float, light: bool | None) -> str:
+    """The style of a token of this probability, in [0, 1]: one of thirteen greys, or dim and plain."""
+    if light is None:
+        return "" if confidence >= UNSURE else DIM
+    level = round(12 * confidence)
+    return f"color({246 - level if light else 242 + level})"
+
+
+def _styles(state: State) -> list[str]:
     """The style of each place."""
-    styles = ["" if p >= UNSURE else DIM for p in document.confidence.tolist()]
+    document = state.document
+    sure = np.clip(np.nan_to_num(document.confidence), 0, 1)
+    styles = [tone(p, state.light) for p in sure.tolist()]
     for where, style in ((document.given, GIVEN), (document.fresh, FRESH), (document.masked, DIM)):
         for place in where.nonzero()[0].tolist():
             styles[place] = style
@@ -163,7 +175,7 @@ def render(state: State, width: int, height: int) -> Text:
     framed = height >= 8  # else the text takes every line but the last
     room = height - 4 if framed else max(height - 1, 1)
     top = _top(lines, document, room)
-    styles = _styles(document)
+    styles = _styles(state)
     shown = [Text()] if framed else []
     for line in lines[top : top + room]:
         runs = itertools.groupby(line, key=lambda pair: styles[pair[1]])
@@ -213,6 +225,19 @@ class Keys:
         return ARROWS.get(key, key.decode("latin-1"))
 
 
+def is_light() -> bool | None:
+    """Whether the terminal, if it is asked and says so, has a light background."""
+    os.write(1, b"\x1b]11;?\x1b\\\x1b[c")  # its colour, and then what every terminal answers
+    answer, more = b"", b"."
+    while more and not re.search(rb"\x1b\[\?[\d;]*c", answer) and select.select([0], [], [], 0.3)[0]:
+        answer += (more := os.read(0, 256))
+    found = re.search(rb"rgb:([\da-fA-F]+)/([\da-fA-F]+)/([\da-fA-F]+)", answer)
+    if found is None:
+        return None
+    red, green, blue = (int(part, 16) / (16 ** len(part) - 1) for part in found.groups())
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5
+
+
 def interactive() -> bool:
     """Whether the standard output is a terminal that moves its cursor."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
@@ -249,6 +274,9 @@ class View:
             return
         if not self._frames:
             self._console, self._update, self._keys = self._stack.enter_context(alternate_screen())
+            console = self._console
+            greys = os.isatty(0) and not console.no_color and console.color_system in ("256", "truecolor")
+            self._light = is_light() if greys else None
             self._due = time.monotonic()
         self._frames.append(dataclasses.replace(frame, top_k=[]))
         self._go(1)
@@ -308,7 +336,7 @@ class View:
         self._laid, self._seen = self._at, seen
         passed = self._times[-1] - self._times[0] if self._times else 0.0
         pace = (len(self._times) - 1) / passed if passed and not self._paused else 0.0
-        state = State(self._document, pace, self._speed, self._paused)
+        state = State(self._document, pace, self._speed, self._paused, self._light)
         self._update(render(state, *self._console.size))
         now = time.monotonic()
         self._next_draw = now + max(1 / 30, 4 * (now - began))
