@@ -225,7 +225,8 @@ def page(run: Run, width: int, note: str = "", facts: bool = True, figures: int 
         lines += [Text(), Text("training loss", DIM), Text(f"{first}{curve}{last}")]
     if run.held_out:
         lines += [Text(), *paragraph("held-out bits per byte, lower is better", width, DIM)]
-        lines += [_between(*row, min(width, 36)) for row in [*run.held_out[-figures:], *run.final]]
+        rows = [*run.held_out[-figures:], *run.final]
+        lines += [_between(where, f"{figure:<15}", min(width, 38)) for where, figure in rows]
     return lines
 
 
