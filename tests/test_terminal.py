@@ -211,7 +211,7 @@ def test_attributes_tell_the_same_without_colour():
 
 
 def test_what_is_surer_is_further_from_the_background():
-    shares = np.linspace(0, 1, 50)
+    shares = np.linspace(0, 1, 50) ** 2
     for light, sign in ((False, 1), (True, -1)):
         greys = [sign * int(re.sub(r"\D", "", terminal.tone(p, light))) for p in shares]
         assert greys == sorted(greys) and len(set(greys)) == 13

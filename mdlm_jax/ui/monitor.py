@@ -248,7 +248,7 @@ def screen(run: Run, width: int, height: int, note: str = "") -> Text:
     for facts, figures, airy in PAGES:
         lines = page(run, measure, note, facts, figures)
         if beside:
-            lines += [Text()] * (len(text) - len(lines))
+            lines += [Text() for _ in text[len(lines) :]]
             for one, other in zip(lines, text, strict=False):
                 one.append(" " * (measure + 4 - one.cell_len)).append_text(other)
         else:
