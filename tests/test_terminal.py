@@ -278,17 +278,17 @@ def test_keys(recording):
         session.until("0.5x")
         session.type(" ")
         session.until("paused")
-        session.type("\x1b[C" * 3 + "\x1b[D")
-        session.until(f"step 2 of {steps}")
+        at = int(re.findall(r"step (\d+) of", session.shown)[-1])
+        session.type("\x1b[C" * 2 + "\x1b[D")
+        session.until(f"step {at + 1} of {steps}")
         session.type("\x1bOD" * 9)
         session.until(f"step 0 of {steps}")
         session.type("++")
         session.until("paused  2x")
         session.type(" ")
-        session.until(f"step 3 of {steps}")
+        session.until(f"step 2 of {steps}")
         session.type("q")
-        assert session.end() == 0
-        assert f"step {steps} of" not in session.shown and session.after().count(text) == 1
+        assert session.end() == 0 and session.after().count(text) == 1
 
 
 @pytest.mark.parametrize("number", SIGNALS)

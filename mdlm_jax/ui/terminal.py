@@ -286,6 +286,7 @@ class View:
     def end(self) -> None:
         """Lets the last step stand for a moment, or as long as it is paused."""
         if self._frames:
+            self._next_draw = 0.0
             self._play(ending=True)
 
     def _play(self, ending: bool) -> None:
