@@ -343,6 +343,24 @@ def test_a_run_is_followed_from_before_it_begins_to_its_end(tmp_path):
     assert child.returncode == 0 and not err and "\x1b" not in out and out.count("epoch 7 of 12") == 2
 
 
+@pytest.mark.soak
+def test_a_text_of_the_newest_weights_is_told(run_copy, child_env):
+    told = json.loads((run_copy / "STATUS.json").read_text())
+    (run_copy / "STATUS.json").write_text(json.dumps(told | {"state": "running"}))
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with open(run_copy / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with subprocess.Popen(command(run_copy), cwd=REPO, env=child_env, **streams) as child:
+            while not (line := child.stdout.readline()).startswith("a text of "):
+                assert line
+            (run_copy / "STATUS.json").write_text(json.dumps(told))
+            out, err = child.communicate()
+    checkpoint, _, text = line.removeprefix("a text of ").partition(": ")
+    page, _, again = out.partition(f"a text of {checkpoint}\n")
+    assert child.returncode == 0 and not err and "finished" in page
+    assert "".join(again.split()) == "".join(text.split()) and not (run_copy / "samples").exists()
+
+
 @pytest.mark.parametrize(("number", "key"), [*((number, "") for number in SIGNALS), (0, "q")])
 def test_the_terminal_is_left_as_it_was(workdir, number, key):
     with Session(command(workdir), 100) as session:
