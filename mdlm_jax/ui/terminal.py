@@ -137,7 +137,7 @@ def _styles(state: State) -> list[str]:
 
 def _top(lines: list[Line], document: Document, height: int) -> int:
     """The first line to show: the first mask stands in the upper third, what was just written in sight."""
-    masked, fresh = document.masked, document.fresh
+    masked, fresh = document.masked.tolist(), document.fresh.tolist()
     due = [i for i, line in enumerate(lines) if any(masked[place] for _, place in line)]
     new = [i for i, line in enumerate(lines) if any(fresh[place] for _, place in line)]
     top = (due[0] if due else len(lines)) - height // 3
@@ -291,15 +291,16 @@ class View:
 
     def _play(self, ending: bool) -> None:
         """Shows the frames that there are, until the next is wanted or the end has stood."""
-        stand = LINGER if ending else 0.0
         while not self._closed:
             self._draw()
-            left = 0.2 if self._paused else min(self._due - time.monotonic(), 0.2)
+            last = self._at == len(self._frames)
+            until = self._due + LINGER * (last and ending)
+            left = 0.2 if self._paused else min(until - time.monotonic(), 0.2)
             asked = self._press(self._keys.wait(max(left, 0.0)))
-            over = not self._paused and time.monotonic() >= self._due
-            if self._at < len(self._frames) and (asked or over):
-                self._go(1)
-            elif (asked and not ending) or (over and time.monotonic() >= self._due + stand):
+            if self._at < len(self._frames):
+                if asked or (not self._paused and time.monotonic() >= self._due):
+                    self._go(1)
+            elif last and ((asked and not ending) or (not self._paused and time.monotonic() >= until)):
                 return
 
     def _go(self, by: int) -> None:
