@@ -26,7 +26,7 @@ from mdlm_jax.configuration import (
     unused,
 )
 from mdlm_jax.evaluation.summary import no_run
-from mdlm_jax.ui import modes
+from mdlm_jax.ui import modes, terminal
 from mdlm_jax.ui.prompt_loop import prompt_loop
 from mdlm_jax.ui.replay import replay
 
@@ -42,7 +42,10 @@ def parser() -> cli.Parser:
     p.add_argument("--workdir", type=Path, metavar="RUN", help="a run directory of launch.py")
     p.add_argument("--num_samples", type=int, default=1, metavar="INT", help="texts, a seed each (1)")
     p.add_argument("--weights", choices=("ema", "params"), default="ema", help="average (default) or last")
-    p.add_argument("--stream", action="store_true", help="print every step as a line of JSON")
+    live = p.add_mutually_exclusive_group()
+    live.add_argument("--stream", action="store_true", help="print every step as a line of JSON")
+    live.add_argument("--ui", choices=("terminal", "plain"), help="terminal (default of --replay): watch it")
+    p.add_argument("--speed", type=terminal.speed, default=1.0, metavar="X", help="of --ui; 1 is 8 steps/s")
     p.add_argument("--record", type=Path, metavar="FILE", help="write every step to a file, for --replay")
     modes = p.add_argument_group("instead of one text").add_mutually_exclusive_group()
     modes.add_argument("--prompts", type=Path, metavar="FILE", help="a prompt, or JSON of options, a line")
@@ -83,7 +86,7 @@ def run_command() -> int:
     """Samples and prints; 1 where --again gave another text. Raises UserErrors and OSErrors, a line each."""
     a = parser().parse_args()
     if a.replay:
-        replay(a.replay, sys.stdout.isatty(), functools.partial(print, flush=True))
+        replay(a.replay, functools.partial(terminal.shown, a.ui != "plain", a.speed), print)
         return 0
     if a.workdir is None:
         raise SampleError("the following arguments are required: --workdir")
@@ -103,10 +106,10 @@ def run_command() -> int:
     lines = modes.read_prompts(a.prompts, settled) if a.prompts else [{}]
     if a.num_samples < 1:
         raise SampleError(f"--num_samples must be at least 1, not {a.num_samples}")
-    seeds = [(x, settled(x)[0].seed + i) for x in lines for i in range(a.num_samples)]
-    jobs = [given | x | {"seed": seed} for x, seed in seeds]
-    if (a.stream or a.record) and (len(jobs) > 1 or a.prompts or a.interactive or a.benchmark):
-        raise SampleError("--stream and --record are for one text; leave the other options out")
+    jobs = [given | x | {"seed": settled(x)[0].seed + i} for x in lines for i in range(a.num_samples)]
+    watched = a.stream or a.record or a.ui == "terminal"
+    if watched and (len(jobs) > 1 or a.prompts or a.interactive or a.benchmark):
+        raise SampleError("--stream and --record are for one text, as is --ui; leave the other options out")
     if len(jobs) > 1 and (a.interactive or a.benchmark or a.again):
         raise SampleError("--num_samples is not for --interactive, --benchmark or --again")
     if a.output and not a.prompts:
@@ -132,10 +135,12 @@ def run_command() -> int:
     def write(values: dict[str, Any]) -> dict[str, Any]:
         return finish(generate(run, *settled(values))) | marks
 
-    def tell_all(tell: Callable[[str], None]) -> dict[str, Any]:
+    def tell_all(tell: Callable[[str], object]) -> dict[str, Any]:
         pieces = [str(run.tokenizer.id_to_token(i)) for i in range(run.tokenizer.get_vocab_size())]
         tell(frames.header(pieces, request.seed, settings.sampler, run.model_hash))
-        return finish(generate(run, request, settings, SHOWN), lambda x: tell(frames.dumps(x))) | marks
+        with terminal.shown(a.ui == "terminal", a.speed, pieces) as look:
+            texts = generate(run, request, settings, SHOWN)
+            return finish(texts, lambda x: (tell(frames.dumps(x)), look(x))) | marks
 
     if a.interactive:
         prompt_loop(lambda values: modes.kept(write(values), a.workdir), settled, NAMES, request.seed)
@@ -147,7 +152,7 @@ def run_command() -> int:
         modes.batch(jobs, a.output, write, marks)
     else:
         for job in jobs:
-            made = modes.record(a.record, a.stream, tell_all) if a.stream or a.record else write(job)
+            made = modes.record(a.record, a.stream, tell_all) if watched else write(job)
             print(modes.kept(made, a.workdir), file=sys.stderr if a.stream else sys.stdout, flush=True)
     if told:
         same = told["tokens"] == made["tokens"]

@@ -1,5 +1,7 @@
 """Recordings: shown again they end in the text that was written; whatever is damaged is told in one line."""
 
+import contextlib
+import dataclasses
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from mdlm_jax import frames
 from mdlm_jax.configuration import UserError
 from mdlm_jax.ui import modes
-from mdlm_jax.ui.replay import CLEAR, replay, text
+from mdlm_jax.ui.replay import MASK, Document, replay, spelled
 
 PIECES = ["[PAD]", "[MASK]", "The", "Ġtide", "Ġ", "Ċ", "Ġ[x", "/x]", "č", "ł", "Ģ"]  # č is a return, no
 HEADER = frames.header(PIECES, 7, "confidence", "cafe")
@@ -28,19 +30,35 @@ def frame(start: int, tokens: list[int], length: int, step: int = 1) -> frames.S
 WHOLE = [HEADER, *map(frames.dumps, (frame(0, [2, 1, 1, 5], 4, 0), frame(1, [3, 1], 4), frame(2, [4], 4)))]
 
 
-def shown(tmp_path, lines, terminal=False) -> list[str]:
+def shown(tmp_path, lines, look=lambda frame: None) -> list[str]:
+    """What is said of a recording of these lines; `look` sees its frames."""
     path, said = tmp_path / "rec.ndjson", []
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    replay(path, terminal, said.append, pause=0)
+    replay(path, lambda pieces: contextlib.nullcontext(look), said.append)
     return said
 
 
 def test_parts_are_laid_over_the_document(tmp_path):
-    end = "The tide \n\n\n2 steps, 4 changes, -1.5 nats, seed 7"
-    assert shown(tmp_path, WHOLE) == [end]
-    *steps, last = shown(tmp_path, WHOLE, terminal=True)
-    assert last == end
-    assert [x.removeprefix(CLEAR).partition("\n\n")[0] for x in steps] == ["The··", "The tide·", "The tide "]
+    document, steps = Document(spelled(PIECES)), []
+
+    def look(frame) -> None:
+        document.lay(frame)
+        steps.append(document.text())
+
+    assert shown(tmp_path, WHOLE, look) == ["The tide \n\n\n2 steps, 4 changes, -1.5 nats, seed 7"]
+    assert steps == [f"The{MASK}{MASK}\n", f"The tide{MASK}\n", "The tide \n"]
+    assert document.given.tolist() == [True, False, False, True] and (document.calls, document.nats) == (
+        2,
+        -1.5,
+    )
+
+
+def test_a_character_of_several_tokens_comes_with_its_last_byte():
+    document = Document(spelled(["âĤ", "¬", "x"]))  # a euro sign
+    document.lay(frame(0, [0, 1, 2], 3))
+    assert document.text() == f"\ufffd{MASK}x"
+    document.lay(dataclasses.replace(frame(0, [0, 1, 2], 3), is_masked=np.zeros(3, bool)))
+    assert list(document.characters()) == [("€", 1), ("x", 2)]
 
 
 def test_what_is_shown_moves_no_cursor(tmp_path):
@@ -96,13 +114,18 @@ def test_damage_is_one_line_with_file_and_place(tmp_path, lines, reason):
 def test_what_is_no_text_is_one_line(tmp_path, data):
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(UserError, match="x"):
-        replay(tmp_path / "x", False, print)
+        replay(tmp_path / "x", lambda pieces: contextlib.nullcontext(print), print)
 
 
 @given(st.lists(st.sampled_from("Ġé\x00č[ÃłÄ😀"), max_size=8))
 def test_any_pieces_have_a_text(letters):
     """Pieces of added tokens are not in GPT-2's alphabet; bytes may be no UTF-8."""
-    assert isinstance(text([*letters, "x"], [*range(len(letters)), None]), str)
+    document = Document(spelled([*letters, "x"]))
+    document.lay(frame(0, [*range(len(letters) + 1)], len(letters) + 1))
+    assert all(
+        character.isprintable() or character in "\n\t" or ord(character) >= 160
+        for character in document.text()
+    )
 
 
 def test_a_recording_is_whole_or_not_there(tmp_path):

@@ -1,0 +1,44 @@
+"""python -m mdlm_jax.watch RUN: follows a training run from another terminal, until it is finished.
+
+Reads the run's files alone; now and then the newest weights write a short text, in a process of their own.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from mdlm_jax import cli
+from mdlm_jax.evaluation.summary import RunsError, in_training, is_run, no_run
+from mdlm_jax.ui.monitor import Monitor, Run, Writer, follow, plain
+
+
+def run_command() -> None:
+    """Follows a run. Raises RunsError for a path that is none and never will be."""
+    p = cli.Parser(prog="python -m mdlm_jax.watch", description="Follow a training run; q ends it.")
+    p.add_argument("run", type=Path, metavar="RUN", help="its directory; it may not have begun yet")
+    p.add_argument("--once", action="store_true", help="say how it stands, and end")
+    p.add_argument("--no_sample", action="store_true", help="let the weights write nothing meanwhile")
+    a = p.parse_args()
+    begun, monitor = is_run(a.run), Monitor(a.run)
+    others = {x.name for x in a.run.iterdir()} - {"data", "lock"} if a.run.is_dir() else a.run.exists()
+    if not begun and (a.once or others):
+        raise RunsError(no_run(a.run))
+    command = [sys.executable, "-m", "mdlm_jax.sample", "--workdir", str(a.run), "--prompts", "/dev/stdin"]
+    with Writer(a.run, [] if a.no_sample or a.once else [*command, "--length", "60"]) as writer:
+
+        def read() -> Run:
+            return monitor.read(in_training(a.run), time.time(), writer.sample)
+
+        if a.once:
+            print(plain(read()))
+        else:
+            follow(read, writer.look, "" if begun else f"{no_run(a.run)}; waiting for it to begin")
+
+
+def main() -> int:
+    """The exit code: 0, 2 after a line on what is wrong, 130 after a Ctrl-C."""
+    return cli.run(run_command, "the training goes on")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
