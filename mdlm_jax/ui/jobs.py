@@ -142,14 +142,13 @@ class Jobs:
             self.changed.wait_for(lambda: self._due(viewer))
             if viewer.gone:
                 return []
-            found = list(viewer.answers)
+            found, reader, listed = list(viewer.answers), viewer.reader, []
             viewer.answers.clear()
             if viewer.seen != self._version:
                 viewer.seen = self._version
-                found.append(line({"type": "trajectories", "trajectories": self.listed()}))
-            reader = viewer.reader
+                listed.append(line({"type": "trajectories", "trajectories": self.listed()}))
         told = reader.read() if reader else None
-        return found + ([told] if told else [])
+        return [*found, *([told] if told else []), *listed]
 
     def _due(self, viewer: Viewer) -> bool:
         reader = viewer.reader
