@@ -63,11 +63,12 @@ def test_a_text_from_the_first_message_to_the_last(client):
             tokens[place] = token
     assert "".join("abcd"[token] for token in tokens) == ended["text"]
     assert ended["state"] == "done" and ended["calls"] == len(deltas) == 12
-    until(
-        lambda: (
-            (number, "done") in [(t["id"], t["state"]) for t in client.next("trajectories")["trajectories"]]
-        )
-    )
+    client.ask(type="stop", trajectory=number)  # which has ended: nothing happens
+    client.ask(type="write", options={})
+    assert client.next("following")["trajectory"] > number
+    states = [t["state"] for t in client.next("trajectories")["trajectories"] if t["id"] == number]
+    assert states == ["done"]
+    client.next("ended")
     client.ask(type="follow", trajectory=number, start_from=7)
     client.next("begun")
     assert client.next("deltas") == {
