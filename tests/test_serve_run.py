@@ -1,4 +1,4 @@
-"""The live page's server around a trained run: the texts are the sample command's, and the command ends well."""
+"""The live page's server around a trained run: its texts are the sample command's, and it ends well."""
 
 import dataclasses
 import json
