@@ -3,7 +3,8 @@
     python benchmarks/serve.py [--workdir R] [--stall 120] [--quick]
 
 R is a masked diffusion run; without it one is trained, as benchmarks/sampling.py does. All clocks are the
-machine's monotonic one. The figure of Chromium needs playwright; the page marks "mdlm:click" and "mdlm:painted".
+machine's monotonic one. The figure of Chromium needs playwright, and a page that marks
+"mdlm:click" and "mdlm:painted".
 """
 
 import argparse
@@ -116,10 +117,15 @@ def crowd(port: int, number: int, texts: int) -> list[tuple[int, int, float]]:
 
     with concurrent.futures.ThreadPoolExecutor(number) as pool:
         for seed in range(texts):
-            clients[0].ask(type="write", options=WATCHED | {"seed": seed})
-            wanted = clients[0].next("following")["trajectory"]
-            for client in clients[1:]:
+            asked = []
+            for options in (LONG, WATCHED | {"seed": seed}):
+                clients[0].ask(type="write", options=options)
+                asked.append(clients[0].next("following")["trajectory"])
+            before, wanted = asked
+            for client in clients:  # all of them follow it before it begins
                 client.ask(type="follow", trajectory=wanted, **{"from": 0})
+                client.next("following")
+            clients[0].ask(type="stop", trajectory=before)
             for had in pool.map(read, clients, [wanted] * number):
                 found += had
     for client in clients:
@@ -128,7 +134,7 @@ def crowd(port: int, number: int, texts: int) -> list[tuple[int, int, float]]:
 
 
 def work(port: int, seconds: float, stalled: bool) -> int:
-    """Texts that one viewer watched in so many seconds, perhaps beside one who asked for all and reads none."""
+    """Texts that one viewer watched in so many seconds, perhaps beside one who reads nothing."""
     client, until, texts = Client(port), time.monotonic() + seconds, 0
     other = socket.create_connection(("127.0.0.1", port)) if stalled else None
     if other:
