@@ -11,6 +11,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import dataclasses
+import gc
 import json
 import multiprocessing
 import socket
@@ -106,6 +107,7 @@ def stops(port: int, times: int) -> list[tuple[int, int, float]]:
 
 def crowd(port: int, number: int, texts: int) -> list[tuple[int, int, float]]:
     """When each of so many viewers had each delta: trajectory, delta, time."""
+    gc.freeze()  # a page has no jax to collect
     clients, found = [Client(port) for _ in range(number)], []
 
     def read(client: Client, wanted: int) -> list[tuple[int, int, float]]:
@@ -253,6 +255,8 @@ def main() -> None:
     share, stall = (10, 5.0) if a.quick else (1, a.stall)
     run = trained(a.workdir, "three_stage")
     log = Log(engine(run, "benchmark"))
+    finish(log.base.write({}).frames())  # as the command does before it says its address
+    gc.freeze()
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
 
