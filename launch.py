@@ -19,8 +19,8 @@ from typing import Any
 
 import configs
 from data_prep.config import PrepConfig, PrepError
-from mdlm_jax import cli
 from mdlm_jax.configuration import Config, ConfigError, UserError, flat, nearest, read_json, resolve
+from mdlm_jax.ui import cli
 
 ROOT = Path(__file__).resolve().parent
 BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"

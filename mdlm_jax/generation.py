@@ -12,7 +12,6 @@ meanwhile would have changed in them; only in a causal network is that nothing (
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mdlm_jax.configuration import ModelConfig, Request, SampleError, SamplingConfig, unused
+from mdlm_jax.configuration import ModelConfig, SampleError, SamplingConfig, unused
 from mdlm_jax.diffusion import subs
 from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law
@@ -60,8 +59,6 @@ class Document(NamedTuple):
 
 
 BUCKET = 64  # canvas lengths are rounded up to this, so that nearby lengths share a compiled program
-LONGEST = 65_536  # tokens of a gap
-GAP = re.compile(r"_{4,}|\[MASK:(\d{1,9})\]|\[EDIT:([^\]]+)\]")
 
 
 def next_window(masked: np.ndarray, room: int, block: int) -> tuple[int, int, int, int]:
@@ -216,31 +213,6 @@ def unmask(
         document.sure[:, part] = np.where(due, certain[:, 1:used], document.sure[:, part])
         calls, number = calls + steps, number + 1
     return calls
-
-
-def pieces(run: Trained, request: Request) -> list[Piece]:
-    """What a request gives, as token ids, and its gaps in between. Raises SampleError."""
-    found: list[Piece] = []
-    encode, at, prompt, room = run.tokenizer.encode, 0, request.prompt, run.config.model.seq_len - 1
-    for gap in GAP.finditer(prompt):
-        before = prompt[at : gap.start()]
-        number = len(encode(" " * before.endswith(" ") + gap[2]).ids) if gap[2] else int(gap[1] or 0)
-        if gap[1] and not 1 <= number <= LONGEST:
-            raise SampleError(f"the gap {gap[0]} must have 1 to {LONGEST} tokens")
-        found += [encode(before.rstrip(" ")).ids, Gap(number, before.endswith(" "))]
-        at = gap.end()
-    if mistake := re.search(r"\[(MASK|EDIT)\b[^\]]{0,20}\]?", GAP.sub("", prompt), re.IGNORECASE):
-        raise SampleError(f"{mistake[0]!r} is no gap; gaps are ____, [MASK:12] and [EDIT:words]")
-    rest, ending = prompt[at:], encode(request.ending).ids
-    length, apart = request.length, rest.endswith(" ")
-    if length or not at:
-        found.append(encode(rest.rstrip(" ")).ids)
-        given = sum(len(piece) for piece in found if not isinstance(piece, Gap)) + len(ending)
-        if not length and given >= room:
-            told = f"the prompt and the ending have {given} tokens, the canvas {room}"
-            raise SampleError(f"{told}; say with --length how many to write")
-        return [*found, Gap(length or room - given, apart), ending]
-    return [*found, encode(rest).ids, ending]
 
 
 def document(run: Trained, found: list[Piece], rows: int = 1) -> tuple[Document, np.ndarray]:

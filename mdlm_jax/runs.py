@@ -6,7 +6,7 @@ What launch.py has trained; without jax. A run in training is never removed, nor
 import sys
 from pathlib import Path
 
-from mdlm_jax import cli
+from mdlm_jax.ui import cli
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mdlm_jax import cli, frames
+from mdlm_jax import frames
 from mdlm_jax.configuration import (
     SAMPLING_PRESETS,
     ConfigError,
@@ -26,41 +26,13 @@ from mdlm_jax.configuration import (
     unused,
 )
 from mdlm_jax.evaluation.summary import no_run
-from mdlm_jax.ui import modes, terminal
+from mdlm_jax.ui import cli, modes, terminal
 from mdlm_jax.ui.prompt_loop import prompt_loop
 from mdlm_jax.ui.replay import replay
 
 WHAT = {f.name: f for kind in (Request, SamplingConfig) for f in dataclasses.fields(kind)}
 NAMES = (*WHAT, "preset")
 SHOWN = 5  # likeliest tokens of a place in a recording
-
-
-def parser() -> cli.Parser:
-    """The command line; None stands for the run's own configuration."""
-    usage = "python -m mdlm_jax.sample --workdir RUN [options]"
-    p = cli.Parser(usage=usage, description="Let a trained model write.")
-    p.add_argument("--workdir", type=Path, metavar="RUN", help="a run directory of launch.py")
-    p.add_argument("--num_samples", type=int, default=1, metavar="INT", help="texts, a seed each (1)")
-    p.add_argument("--weights", choices=("ema", "params"), default="ema", help="average (default) or last")
-    live = p.add_mutually_exclusive_group()
-    live.add_argument("--stream", action="store_true", help="print every step as a line of JSON")
-    live.add_argument("--ui", choices=("terminal", "plain"), help="terminal (default of --replay): watch it")
-    p.add_argument("--speed", type=terminal.speed, default=1.0, metavar="X", help="of --ui; 1 is 8 steps/s")
-    p.add_argument("--record", type=Path, metavar="FILE", help="write every step to a file, for --replay")
-    modes = p.add_argument_group("instead of one text").add_mutually_exclusive_group()
-    modes.add_argument("--prompts", type=Path, metavar="FILE", help="a prompt, or JSON of options, a line")
-    modes.add_argument("--interactive", action="store_true", help="prompts as they come, and commands")
-    modes.add_argument("--benchmark", action="store_true", help="the time that one text takes")
-    modes.add_argument("--again", type=Path, metavar="FILE", help="the text of samples/*.json; else exit 1")
-    modes.add_argument("--replay", type=Path, metavar="FILE", help="what --record wrote; needs no run")
-    p.add_argument("--output", type=Path, metavar="FILE", help="JSON lines of --prompts (default: printed)")
-    for kind, title in ((Request, "what to write"), (SamplingConfig, "how (default: config.sampling)")):
-        group = p.add_argument_group(title)
-        for f in dataclasses.fields(kind):
-            kind_of = getattr(f.type, "__name__", "").upper()
-            group.add_argument(f"--{f.name}", metavar=kind_of, help=f.metadata["doc"])
-    group.add_argument("--preset", metavar="STR", help=f"several at once: {', '.join(SAMPLING_PRESETS)}")
-    return p
 
 
 def settings_of(values: dict[str, Any], base: SamplingConfig | None) -> tuple[Request, SamplingConfig]:
@@ -84,7 +56,7 @@ def settings_of(values: dict[str, Any], base: SamplingConfig | None) -> tuple[Re
 
 def run_command() -> int:
     """Samples and prints; 1 where --again gave another text. Raises UserErrors and OSErrors, a line each."""
-    a = parser().parse_args()
+    a = modes.parser().parse_args()
     if a.replay:
         replay(a.replay, functools.partial(terminal.shown, a.ui != "plain", a.speed), print)
         return 0

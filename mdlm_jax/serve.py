@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mdlm_jax import cli, sample
+from mdlm_jax import sample
 from mdlm_jax.configuration import Request, SampleError, SamplingConfig
-from mdlm_jax.frames import SampleFrame
+from mdlm_jax.ui import cli
 from mdlm_jax.ui.jobs import Engine, Frames, Work
 from mdlm_jax.ui.protocol import hello
 
@@ -24,8 +24,8 @@ def engine(run: "Trained", name: str) -> Engine:
     """What the page needs of a run."""
     import jax
 
-    from mdlm_jax.evaluation.candidates import generate
-    from mdlm_jax.generation import GAP, LONGEST, unmask
+    from mdlm_jax.evaluation.candidates import GAP, LONGEST, generate
+    from mdlm_jax.generation import Document, unmask
 
     special, base = dict(run.dataset.special_ids), run.config.sampling
     pieces = [str(run.tokenizer.id_to_token(i)) for i in range(run.tokenizer.get_vocab_size())]
@@ -51,15 +51,13 @@ def engine(run: "Trained", name: str) -> Engine:
             raise SampleError(f"there is no token {token} that a text may hold")
 
         def frames() -> Frames:
-            masked = tokens == special["mask"]
-            whole = tokens.copy(), masked, np.zeros_like(masked), sure.astype(np.float32)
-            yield SampleFrame(0, 0, 0, *whole, 0.0, extras={"start": 0, "length": len(tokens)})
-            key = jax.random.key(request.seed)
-            calls = yield from unmask(run, tokens, sure, key, settings, sample.SHOWN)
+            masked, key = tokens == special["mask"], jax.random.key(request.seed)
+            text = Document(tokens[None], sure[None], np.zeros_like(masked))  # written in place
+            calls = yield from unmask(run, text, key, settings, sample.SHOWN)
             nats = float(np.log(np.maximum(sure[masked], np.finfo(np.float32).tiny)).sum())
-            text = run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+            words = run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
             told = {"log_prob_per_token": nats / max(int(masked.sum()), 1), "network_calls": calls}
-            return {"text": text} | told
+            return {"text": words} | told
 
         return Work(request.seed, frames)
 

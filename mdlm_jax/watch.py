@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from mdlm_jax import cli
 from mdlm_jax.evaluation.summary import RunsError, in_training, is_run, no_run
+from mdlm_jax.ui import cli
 from mdlm_jax.ui.monitor import Monitor, Run, Writer, follow, plain
 
 

@@ -12,9 +12,9 @@ from test_generation import LENGTH, SPECIAL, toy_run
 from mdlm_jax import run_directory
 from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.evaluation import candidates, style
-from mdlm_jax.evaluation.candidates import LENGTHS, choose_gaps, generate
+from mdlm_jax.evaluation.candidates import LENGTHS, choose_gaps, generate, pieces
 from mdlm_jax.evaluation.likelihood import gap_nats
-from mdlm_jax.generation import Gap, finish, pieces
+from mdlm_jax.generation import Gap, finish
 from mdlm_jax.train_state import denoiser
 
 replace = dataclasses.replace

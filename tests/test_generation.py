@@ -18,7 +18,8 @@ from mdlm_jax import generation, sampler
 from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.data import Dataset
 from mdlm_jax.diffusion import autoregressive_nats
-from mdlm_jax.generation import Document, Gap, finish, for_twin, next_window, pieces, unmask
+from mdlm_jax.evaluation.candidates import pieces
+from mdlm_jax.generation import Document, Gap, finish, for_twin, next_window, unmask
 from mdlm_jax.run_directory import Trained
 from mdlm_jax.train_state import denoiser
 

@@ -15,7 +15,8 @@ from sample_books import zipped
 
 import data_prep.__main__
 import launch
-from mdlm_jax import cli, runs, sample
+from mdlm_jax import runs, sample
+from mdlm_jax.ui import cli
 
 SMOKE = "--config configs/three_stage.py:smoke --workdir {run}"
 MISTAKES = [

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Generator
 from typing import Any
 
@@ -15,11 +16,38 @@ from mdlm_jax.evaluation import style
 from mdlm_jax.evaluation.likelihood import gap_nats
 from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.frames import SampleFrame
-from mdlm_jax.generation import GAP, Frames, Gap, Piece, document, finish, for_twin, pieces, unmask
+from mdlm_jax.generation import Frames, Gap, Piece, document, finish, for_twin, unmask
 from mdlm_jax.run_directory import Trained
 
+LONGEST = 65_536  # tokens of a gap
+GAP = re.compile(r"_{4,}|\[MASK:(\d{1,9})\]|\[EDIT:([^\]]+)\]")
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # that are tried for a gap of unknown length
 ROUNDS = 8  # in which copied spans are written again before a text is refused
+
+
+def pieces(run: Trained, request: Request) -> list[Piece]:
+    """What a request gives, as token ids, and its gaps in between. Raises SampleError."""
+    found: list[Piece] = []
+    encode, at, prompt, room = run.tokenizer.encode, 0, request.prompt, run.config.model.seq_len - 1
+    for gap in GAP.finditer(prompt):
+        before = prompt[at : gap.start()]
+        number = len(encode(" " * before.endswith(" ") + gap[2]).ids) if gap[2] else int(gap[1] or 0)
+        if gap[1] and not 1 <= number <= LONGEST:
+            raise SampleError(f"the gap {gap[0]} must have 1 to {LONGEST} tokens")
+        found += [encode(before.rstrip(" ")).ids, Gap(number, before.endswith(" "))]
+        at = gap.end()
+    if mistake := re.search(r"\[(MASK|EDIT)\b[^\]]{0,20}\]?", GAP.sub("", prompt), re.IGNORECASE):
+        raise SampleError(f"{mistake[0]!r} is no gap; gaps are ____, [MASK:12] and [EDIT:words]")
+    rest, ending = prompt[at:], encode(request.ending).ids
+    length, apart = request.length, rest.endswith(" ")
+    if length or not at:
+        found.append(encode(rest.rstrip(" ")).ids)
+        given = sum(len(piece) for piece in found if not isinstance(piece, Gap)) + len(ending)
+        if not length and given >= room:
+            told = f"the prompt and the ending have {given} tokens, the canvas {room}"
+            raise SampleError(f"{told}; say with --length how many to write")
+        return [*found, Gap(length or room - given, apart), ending]
+    return [*found, encode(rest).ids, ending]
 
 
 def choose_gaps(
