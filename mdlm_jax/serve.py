@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mdlm_jax import sample
 from mdlm_jax.configuration import Request, SampleError, SamplingConfig
-from mdlm_jax.ui import cli
+from mdlm_jax.ui import cli, options
 from mdlm_jax.ui.jobs import Engine, Frames, Work
 from mdlm_jax.ui.protocol import hello
 
@@ -31,7 +30,7 @@ def engine(run: "Trained", name: str) -> Engine:
     pieces = [str(run.tokenizer.id_to_token(i)) for i in range(run.tokenizer.get_vocab_size())]
 
     def settled(values: dict[str, Any]) -> tuple[Request, SamplingConfig]:
-        request, settings = sample.settings_of(values, base)
+        request, settings = options.settings_of(values, base)
         if request.best_of > 1:
             raise SampleError("--best_of is not for the page yet; python -m mdlm_jax.sample has it")
         gaps = [int(gap[1] or 0) for gap in GAP.finditer(request.prompt) if not gap[2]]
@@ -41,7 +40,7 @@ def engine(run: "Trained", name: str) -> Engine:
 
     def write(values: dict[str, Any]) -> Work:
         request, settings = settled(values)
-        return Work(request.seed, lambda: generate(run, request, settings, sample.SHOWN))
+        return Work(request.seed, lambda: generate(run, request, settings, options.SHOWN))
 
     def branch(tokens: np.ndarray, sure: np.ndarray, token: int | None, values: dict[str, Any]) -> Work:
         request, settings = settled(values)
@@ -53,7 +52,7 @@ def engine(run: "Trained", name: str) -> Engine:
         def frames() -> Frames:
             masked, key = tokens == special["mask"], jax.random.key(request.seed)
             text = Document(tokens[None], sure[None], np.zeros_like(masked))  # written in place
-            calls = yield from unmask(run, text, key, settings, sample.SHOWN)
+            calls = yield from unmask(run, text, key, settings, options.SHOWN)
             nats = float(np.log(np.maximum(sure[masked], np.finfo(np.float32).tiny)).sum())
             words = run.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
             told = {"log_prob_per_token": nats / max(int(masked.sum()), 1), "network_calls": calls}
@@ -66,14 +65,7 @@ def engine(run: "Trained", name: str) -> Engine:
 
 def run_command() -> int:
     """Serves until a Ctrl-C. Raises UserErrors and OSErrors, a line each."""
-    usage = "python -m mdlm_jax.serve --workdir RUN [options]"
-    p = cli.Parser(usage=usage, description="Watch a trained model write, in a browser.")
-    p.add_argument("--workdir", type=Path, metavar="RUN", required=True, help="a run directory of launch.py")
-    p.add_argument("--host", default="127.0.0.1", help="address to listen at; where other machines reach it, "
-                   "the page needs the token that is printed (127.0.0.1)")  # fmt: skip
-    p.add_argument("--port", type=int, default=8000, metavar="INT", help="port; 0: any that is free (8000)")
-    p.add_argument("--weights", choices=("ema", "params"), default="ema", help="average (default) or last")
-    a = p.parse_args()
+    a = options.page_parser().parse_args()
     from mdlm_jax.ui.server import Server
 
     server = Server(a.host, a.port)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mdlm_jax import sample
 from mdlm_jax.configuration import UserError
 from mdlm_jax.ui import modes
+from mdlm_jax.ui.options import read_prompts, settings_of
 
 JOBS = [{"prompt": p, "seed": i} for i, p in enumerate(("The tide", "é👧", "", "x" * 40))]
 MARKS = {"model_hash": "cafe"}
@@ -116,7 +116,7 @@ def test_a_bad_line_is_told_with_file_and_number(tmp_path, data, reason):
     path = tmp_path / "prompts.jsonl"
     path.write_bytes(data)
     with pytest.raises(UserError) as caught:
-        modes.read_prompts(path, lambda values: sample.settings_of(values, None))
+        read_prompts(path, lambda values: settings_of(values, None))
     told = str(caught.value)
     assert told.startswith(str(path)) and "\n" not in told and reason in told and "\x1b" not in told
 

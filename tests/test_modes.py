@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mdlm_jax import frames, generation, run_directory, sample
 from mdlm_jax.configuration import UserError
 from mdlm_jax.evaluation.candidates import generate
+from mdlm_jax.ui.options import NAMES, WHAT, settings_of
 
 # One compiled program for texts of any length, but for streams.
 PLAN = ("--steps", "4", "--block", "31")
@@ -62,7 +63,7 @@ def saved(workdir) -> dict:
 def ran(values, load, workdir) -> dict:
     """The text of named values, in this process."""
     run = load(workdir, "ema")
-    return generation.finish(generate(run, *sample.settings_of(values, run.config.sampling)))
+    return generation.finish(generate(run, *settings_of(values, run.config.sampling)))
 
 
 # Batch.
@@ -81,7 +82,7 @@ def test_a_batch_writes_what_one_text_after_the_other_would(command, load, workd
         *[(line["prompt"], 5, 3), (line["prompt"], 5, 4)],
     ]
     for text in texts:
-        told = {name: text[name] for name in sample.WHAT}
+        told = {name: text[name] for name in WHAT}
         assert text == ran(told, load, workdir) | {"weights": "ema", "asked": text["asked"]}
         assert text == ran(text["asked"], load, workdir) | {"weights": "ema", "asked": text["asked"]}
     # Without an output: printed. Again: nothing is left to do, and nothing changes.
@@ -200,7 +201,7 @@ def test_the_prompt_loop_of_the_command(command, workdir, load, monkeypatch):
     assert out.count("error: ") == 2 and "error: --temperature must be a number" in out
     last = saved(workdir)
     assert (last["seed"], last["length"], last["prompt"]) == (7, 5, "The tide") and last["text"] in out
-    assert last == ran({name: last[name] for name in sample.WHAT}, load, workdir) | {"weights": "ema"}
+    assert last == ran({name: last[name] for name in WHAT}, load, workdir) | {"weights": "ema"}
 
 
 # Any request.
@@ -306,17 +307,17 @@ ODD = [
 ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.none())
 
 
-@given(st.dictionaries(st.sampled_from([*sample.NAMES, "", "x"]), st.sampled_from(ODD) | ANY, max_size=4))
+@given(st.dictionaries(st.sampled_from([*NAMES, "", "x"]), st.sampled_from(ODD) | ANY, max_size=4))
 def test_any_options_are_settings_or_one_line(values):
     try:
-        request, law = sample.settings_of(values, None)
+        request, law = settings_of(values, None)
     except UserError as error:
         assert str(error).startswith(("--", "there is no ")) and "\n" not in str(error)
         return
     made = dataclasses.asdict(request) | dataclasses.asdict(law)
-    assert made.keys() == sample.WHAT.keys()
-    assert sample.settings_of(made, None) == (request, law)  # what is saved says the same
-    assert sample.settings_of({k: str(v) for k, v in made.items()}, None) == (request, law)
+    assert made.keys() == WHAT.keys()
+    assert settings_of(made, None) == (request, law)  # what is saved says the same
+    assert settings_of({k: str(v) for k, v in made.items()}, None) == (request, law)
 
 
 @pytest.mark.soak

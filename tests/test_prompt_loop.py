@@ -2,8 +2,8 @@
 
 import pytest
 
-from mdlm_jax import sample
 from mdlm_jax.configuration import SampleError
+from mdlm_jax.ui.options import NAMES, settings_of
 from mdlm_jax.ui.prompt_loop import prompt_loop
 
 
@@ -23,7 +23,7 @@ def played(script, write=None, first=0):
         asked.append(values)
         return write(values) if write else f"text {values['seed']}"
 
-    prompt_loop(note, lambda values: sample.settings_of(values, None), sample.NAMES, first, read, said.append)
+    prompt_loop(note, lambda values: settings_of(values, None), NAMES, first, read, said.append)
     assert said[0].startswith("A line is a prompt")
     return asked, said[1:]
 
@@ -62,7 +62,7 @@ def test_settings_come_go_and_are_shown():
 def test_history_and_help():
     asked, said = played(["/history", "a b", "c", "/history", "/help"])
     assert said[0] == "no prompts yet" and said[3] == "1 a b\n2 c"
-    assert all(name in said[4] for name in sample.NAMES if name != "prompt") and len(asked) == 2
+    assert all(name in said[4] for name in NAMES if name != "prompt") and len(asked) == 2
 
 
 @pytest.mark.parametrize(

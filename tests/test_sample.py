@@ -14,6 +14,7 @@ from mdlm_jax import frames, generation, run_directory, sample, sampler
 from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SampleError, SamplingConfig
 from mdlm_jax.evaluation.candidates import generate
 from mdlm_jax.tokenizer import load_tokenizer
+from mdlm_jax.ui.options import WHAT, settings_of
 
 QUICK = SamplingConfig(sampler="ancestral", steps=4, temperature=0.8, top_k=0, top_p=0.95)
 SPECIALS = ("[PAD]", "[MASK]", "[SEP]", "[EOS]")
@@ -62,8 +63,8 @@ def text_of(run, prompt, length, seed, law, **asked) -> dict:
 
 def again(run, saved) -> dict:
     """What `generate` makes of saved metadata."""
-    told = {name: saved[name] for name in sample.WHAT}
-    return generation.finish(generate(run, *sample.settings_of(told, None)))
+    told = {name: saved[name] for name in WHAT}
+    return generation.finish(generate(run, *settings_of(told, None)))
 
 
 def specials_in(run, saved, prompt_tokens) -> set:
@@ -113,7 +114,7 @@ def test_what_is_traced_compiles_nothing(run):
 @pytest.mark.parametrize("preset", SAMPLING_PRESETS)
 def test_presets_are_settings(run, preset):
     values = dataclasses.asdict(run.config.sampling) | SAMPLING_PRESETS[preset]
-    made = text_of(run, "The tide", 12, 0, sample.settings_of(values, None)[1])
+    made = text_of(run, "The tide", 12, 0, settings_of(values, None)[1])
     assert made["text"].startswith("The tide") and made.items() >= values.items()
 
 

@@ -164,9 +164,7 @@ def generate(
         "network_calls": more,
         "calls_to_choose": calls,
         "gaps": [
-            new.length
-            for new, old in zip(found, asked, strict=True)
-            if isinstance(old, Gap) and not old.length
+            new.length for new, old in zip(found, asked, strict=True) if isinstance(new, Gap) and new != old
         ],
         "chosen": best,
         "nearest_to": reference.name if reference else None,

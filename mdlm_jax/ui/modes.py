@@ -1,7 +1,6 @@
-"""The options of `python -m mdlm_jax.sample`, and its modes that are loops around a function that writes."""
+"""The modes of `python -m mdlm_jax.sample` that are loops around a function that writes a text."""
 
 import contextlib
-import dataclasses
 import datetime
 import itertools
 import json
@@ -14,62 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mdlm_jax import frames
-from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SamplingConfig, UserError
-from mdlm_jax.ui import cli, terminal
+from mdlm_jax.configuration import UserError
 from mdlm_jax.ui.progress import PlanProgress
 
 Values = dict[str, Any]
-
-
-def parser() -> cli.Parser:
-    """The command line; None stands for the run's own configuration."""
-    usage = "python -m mdlm_jax.sample --workdir RUN [options]"
-    p = cli.Parser(usage=usage, description="Let a trained model write.")
-    p.add_argument("--workdir", type=Path, metavar="RUN", help="a run directory of launch.py")
-    p.add_argument("--num_samples", type=int, default=1, metavar="INT", help="texts, a seed each (1)")
-    p.add_argument("--weights", choices=("ema", "params"), default="ema", help="average (default) or last")
-    live = p.add_mutually_exclusive_group()
-    live.add_argument("--stream", action="store_true", help="print every step as a line of JSON")
-    live.add_argument("--ui", choices=("terminal", "plain"), help="terminal (default of --replay): watch it")
-    p.add_argument("--speed", type=terminal.speed, default=1.0, metavar="X", help="of --ui; 1 is 8 steps/s")
-    p.add_argument("--record", type=Path, metavar="FILE", help="write every step to a file, for --replay")
-    instead = p.add_argument_group("instead of one text").add_mutually_exclusive_group()
-    instead.add_argument("--prompts", type=Path, metavar="FILE", help="a prompt, or JSON of options, a line")
-    instead.add_argument("--interactive", action="store_true", help="prompts as they come, and commands")
-    instead.add_argument("--benchmark", action="store_true", help="the time that one text takes")
-    instead.add_argument("--again", type=Path, metavar="FILE", help="the text of samples/*.json; else exit 1")
-    instead.add_argument("--replay", type=Path, metavar="FILE", help="what --record wrote; needs no run")
-    p.add_argument("--output", type=Path, metavar="FILE", help="JSON lines of --prompts (default: printed)")
-    for kind, title in ((Request, "what to write"), (SamplingConfig, "how (default: config.sampling)")):
-        group = p.add_argument_group(title)
-        for f in dataclasses.fields(kind):
-            kind_of = getattr(f.type, "__name__", "").upper()
-            group.add_argument(f"--{f.name}", metavar=kind_of, help=f.metadata["doc"])
-    group.add_argument("--preset", metavar="STR", help=f"several at once: {', '.join(SAMPLING_PRESETS)}")
-    return p
-
-
-def read_prompts(path: Path, check: Callable[[Values], object]) -> list[Values]:
-    """The options in each line of a prompts file: a prompt, or a JSON object.
-
-    Raises UserError naming the file, and the line where it is no JSON or `check` raises UserError.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may be in a prompt
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8: {error}") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            line = line.removesuffix("\r")
-            try:
-                found.append(json.loads(line) if line.startswith("{") else {"prompt": line})
-                check(found[-1])
-            except (UserError, ValueError, RecursionError) as error:
-                raise UserError(f"{path}, line {number}: {error}") from None
-    if not found:
-        raise UserError(f"{path} holds no prompts; write one a line")
-    return found
 
 
 def already(path: Path, jobs: list[Values], marks: Values) -> int:
