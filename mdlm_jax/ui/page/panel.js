@@ -1,0 +1,147 @@
+/** What is known of a token or a selection, and what can be done with it. */
+import { shown } from "./decode.js";
+import { make, percent } from "./dom.js";
+
+const SHOWN = 4; // steps of a place that was written again and again
+
+export class Panel {
+  /**
+   * @param {HTMLElement} root
+   * @param {import("./paper.js").Paper} paper
+   * @param {(what: {start: number, stop: number, length: number, token: number|null}) => void} branch
+   */
+  constructor(root, paper, branch) {
+    Object.assign(this, { root, paper, branch });
+    root.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
+  }
+
+  /** Opens or renews it; `enter` moves the focus into it. */
+  open(enter = false) {
+    const [start, stop] = this.paper.selection;
+    const inside = this.root.contains(document.activeElement) && document.activeElement.id;
+    this.root.hidden = false;
+    this.root.replaceChildren(...(stop - start > 1 ? this.span(start, stop) : this.token(start)));
+    if (enter) this.root.querySelector("h2").focus();
+    else if (inside) (document.getElementById(inside) ?? this.root.querySelector("h2")).focus();
+  }
+
+  /** Draws it again, where it is open and nobody is typing in it. */
+  renew() {
+    if (!this.root.hidden && document.activeElement?.tagName !== "INPUT") this.open();
+  }
+
+  close() {
+    const inside = this.root.contains(document.activeElement);
+    this.root.hidden = true;
+    if (inside) this.paper.move(this.paper.cursor);
+  }
+
+  heading(text, about) {
+    return [
+      make("button", { type: "button", className: "close", ariaLabel: "Close the panel", onclick: () => this.close() }, "×"),
+      make("h2", { id: "panel-title", tabIndex: -1 }, text),
+      make("p", { className: "quote" }, make("bdi", {}, about)),
+    ];
+  }
+
+  widen(start, stop) {
+    const button = (text, by) =>
+      make("button", { type: "button", id: `widen${by}`, onclick: () => this.paper.widen(by) }, text);
+    const row = make("div", { className: "row" }, button("‹ Select more", -1), button("Select more ›", 1));
+    row.firstChild.disabled = start === 0;
+    row.lastChild.disabled = stop === this.paper.history.length;
+    return row;
+  }
+
+  token(place) {
+    const { history, decoder } = this.paper;
+    const masked = history.masked[place];
+    const text = masked ? "masked" : shown(decoder.whole(history.tokens[place]) ?? "part of a character");
+    const again = { start: place, stop: place + 1, length: 1, token: null };
+    const mask = make("button", { type: "button", id: "mask", className: "main", onclick: () => this.branch(again) });
+    mask.textContent = masked ? "Write on from here" : "Mask again";
+    const keep = make("button", { type: "button", id: "keep" }, "Keep it, branch from here");
+    keep.onclick = () => this.branch({ ...again, token: history.tokens[place] });
+    keep.disabled = masked || history.written === history.length;
+    const visits = (history.visits.get(place) ?? []).filter((visit) => !visit.masked);
+    return [
+      ...this.heading(`Token ${place + 1} of ${history.length}`, text),
+      make("p", {}, this.story(place)),
+      make("div", { className: "row" }, mask, ...(masked ? [] : [keep])),
+      this.typed(place),
+      ...visits.slice(-SHOWN).reverse().map((visit) => this.table(place, visit)),
+      this.widen(place, place + 1),
+    ];
+  }
+
+  /** A sentence on what became of a place until the step shown. */
+  story(place) {
+    const { history } = this.paper;
+    const { confidence, masked, when, given, pinned } = history;
+    if (masked[place]) return when[place] ? `Masked again in step ${when[place]}.` : "Not written yet at this step.";
+    if (pinned.has(place)) return "Pinned: it was chosen for this text, which was written around it.";
+    if (given[place] && !when[place]) return "Given: the text was written around it.";
+    if (!when[place]) return "Written before this branch began.";
+    return `Written in step ${when[place]} of ${history.head}, with a probability of ${percent(confidence[place])}.`;
+  }
+
+  table(place, visit) {
+    const { decoder } = this.paper;
+    const rows = [...visit.top];
+    if (!rows.some(([id]) => id === visit.token)) rows.push([visit.token, null]);
+    const body = rows.map(([id, p]) => {
+      const text = shown(decoder.whole(id) ?? "�");
+      const bar = make("span", { className: "bar" });
+      bar.style.width = `${100 * (p ?? 0)}%`;
+      const use = make("button", { type: "button", ariaLabel: `Replace by ${text}` }, "use");
+      use.onclick = () => this.branch({ start: place, stop: place + 1, length: 1, token: id });
+      const name = make("th", { scope: "row" }, make("bdi", {}, text));
+      if (id === visit.token) name.append(make("span", { className: "hint" }, " written"));
+      const chance = p === null ? `below` : percent(p);
+      return make("tr", {}, name, make("td", {}, make("span", { className: "chance" }, chance), bar), make("td", {}, use));
+    });
+    const head = ["Token", "Probability", "Replace"].map((text) => make("th", { scope: "col" }, text));
+    const caption = `Step ${visit.when}: the likeliest, and the one written`;
+    return make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
+  }
+
+  /** A field for a word of one's own. */
+  typed(place) {
+    const { history, decoder } = this.paper;
+    const input = make("input", { id: "word", type: "text", autocomplete: "off", spellcheck: false });
+    const wrong = make("p", { className: "error", role: "alert" });
+    const submit = (event) => {
+      event.preventDefault();
+      const spaced = history.masked[place] || decoder.whole(history.tokens[place])?.startsWith(" ");
+      const word = input.value;
+      const ways = spaced && !word.startsWith(" ") ? [` ${word}`, word] : [word, ` ${word}`];
+      const token = ways.map((way) => decoder.one(way)).find((id) => id !== null);
+      if (token !== undefined) this.branch({ start: place, stop: place + 1, length: 1, token });
+      else wrong.textContent = word ? `“${word}” is not one token of this book; try a shorter word.` : "Type a word.";
+    };
+    const label = make("label", { htmlFor: "word" }, "Or put a word of your own");
+    const row = make("div", { className: "row" }, input, make("button", { type: "submit" }, "Replace"));
+    return make("form", { onsubmit: submit }, label, row, wrong);
+  }
+
+  span(start, stop) {
+    const size = stop - start;
+    const count = make("input", { id: "span-count", type: "number", min: 1, max: 65536, value: size, ariaLabel: "Tokens" });
+    const choice = (value, text, checked) => {
+      const radio = make("input", { type: "radio", name: "span", id: `span-${value}`, value, checked });
+      return make("label", {}, radio, ` ${text}`);
+    };
+    const form = make("form", { id: "span" },
+      make("fieldset", {}, make("legend", {}, "Write in their place"),
+        choice("same", `${size} tokens`, true), choice("free", "as many as the model chooses", false),
+        make("div", { className: "row" }, choice("count", "this many:", false), count)),
+      make("button", { type: "submit", className: "main" }, "Mask and write"));
+    count.oninput = () => { form.querySelector("#span-count").closest("div").querySelector("[type=radio]").checked = true; };
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      const length = { same: size, free: 0, count: Number(count.value) }[new FormData(form).get("span")];
+      this.branch({ start, stop, length, token: null });
+    };
+    return [...this.heading(`${size} tokens selected`, this.paper.quote(start, stop)), form, this.widen(start, stop)];
+  }
+}
