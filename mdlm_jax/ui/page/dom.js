@@ -14,3 +14,6 @@ export const percent = (p) => {
   if (p > 0 && p < 0.001) return "under 0.1 %";
   return `${(100 * p).toFixed(p < 0.1 ? 1 : 0)} %`;
 };
+
+/** How unsure, from 0 to 1: on a scale of logarithms, for what a small model writes is seldom sure. */
+export const heat = (p) => Math.min(1, -Math.log10(Math.max(p, 1e-9)) / 3);

@@ -1,7 +1,7 @@
 /** What is asked for: the prompt, a few usual options, and all the others as the server names them. */
 import { find, make } from "./dom.js";
 
-const USUAL = ["length", "preset", "seed"];
+const USUAL = ["preset", "length", "seed"];
 const OF_THE_TEXT = ["prompt", "ending", "length", "best_of", "style", "sentence_length", "most_copied"];
 
 /** Builds the fields of the options. @param {object} hello the server's first message */
@@ -29,7 +29,7 @@ function field({ name, doc, default: value, choices, least, most }) {
   if (name === "seed") Object.assign(input, { value: told, step: 1 });
   if (name === "length") input.placeholder = "fill";
   Object.assign(input, { id, name });
-  const label = make("label", { htmlFor: id }, name.replaceAll("_", " "));
+  const label = make("label", { htmlFor: id }, name[0].toUpperCase() + name.slice(1).replaceAll("_", " "));
   if (USUAL.includes(name)) return make("div", {}, label, input);
   input.setAttribute("aria-describedby", `${id}-doc`);
   return make("div", {}, label, input, make("p", { id: `${id}-doc`, className: "hint" }, doc));

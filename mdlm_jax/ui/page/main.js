@@ -60,7 +60,7 @@ function greet(message) {
   hello = message;
   decoder = new Decoder(hello.pieces);
   if (!again) form.build(hello);
-  find("run").textContent = hello.name;
+  find("title").textContent = hello.name;
   document.title = `${hello.name}: watch it write`;
   find("write").disabled = false;
   if (again) say("Connected again.");
@@ -120,7 +120,6 @@ function about() {
   if (base) facts.push(`the first ${base} steps came merged`);
   find("status").textContent = facts.join(" · ");
   find("step").textContent = step || "";
-  find("title").textContent = hello.name;
   const scrub = find("scrub");
   Object.assign(scrub, { min: base, max: head, value: step, ariaValueText: `step ${step} of ${head}` });
   find("play").textContent = player.playing ? "Pause" : "Play";
@@ -202,8 +201,9 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 function theme(flip = false) {
   const root = document.documentElement;
   const now = root.dataset.theme ?? (dark.matches ? "dark" : "light");
-  if (flip) root.dataset.theme = now === "dark" ? "light" : "dark";
-  find("theme").ariaPressed = String((flip ? root.dataset.theme : now) === "dark");
+  const other = { dark: "light", light: "dark" };
+  if (flip) root.dataset.theme = other[now];
+  find("theme").textContent = (flip ? now : other[now]) === "dark" ? "Dark" : "Light";
   strip.draw();
 }
 dark.onchange = () => theme();

@@ -1,7 +1,8 @@
 /** The book page: an element for every token, of which only those that changed are touched. */
 import { shown } from "./decode.js";
+import { heat } from "./dom.js";
 
-const BANDS = [0.1, 0.35, 0.7]; // below these a token is underlined, the less sure the stronger
+const BANDS = [0.01, 0.1, 0.4]; // below these a token is underlined, the less sure the stronger
 
 export class Paper extends EventTarget {
   /** Says "cursor" when the token under the cursor or the selection changes, "open" when it is asked about. */
@@ -59,7 +60,7 @@ export class Paper extends EventTarget {
     span.classList.toggle("mark", state === "written" && !core);
     span.dataset.band = state === "written" ? BANDS.filter((most) => confidence[place] >= most).length : "";
     span.dataset.when = state === "written" ? at : "";
-    span.style.setProperty("--c", confidence[place]);
+    span.style.setProperty("--heat", heat(confidence[place]).toFixed(3));
     span.style.setProperty("--at", at);
     if (state === "mask") span.ariaLabel = "masked";
     else if (state === "draft") span.ariaLabel = `masked again, was ${word}`;

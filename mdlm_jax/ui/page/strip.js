@@ -1,3 +1,5 @@
+import { heat } from "./dom.js";
+
 /** The heat strip: places across, steps down; a cell is how sure a token was, or when it was written. */
 export class Strip {
   constructor(canvas) {
@@ -46,7 +48,7 @@ export class Strip {
     const image = new ImageData(width, height);
     this.rows(width, height).forEach((row, y) => row.forEach((cell, x) => {
       if (!cell) return;
-      const part = order ? cell.when / Math.max(1, head) : Math.sqrt(cell.sure);
+      const part = order ? cell.when / Math.max(1, head) : 1 - heat(cell.sure);
       const colour = from.slice(0, 3).map((c, i) => c + (to[i] - c) * part);
       image.data.set([...colour, cell.when ? 255 : 90], 4 * (y * width + x));
     }));
@@ -57,7 +59,7 @@ export class Strip {
     ink.drawImage(small, 0, 0, canvas.width, canvas.height);
     const row = canvas.height / (head - base + 1);
     ink.strokeStyle = style.caretColor;
-    ink.lineWidth = 2 * scale;
+    ink.lineWidth = scale;
     const y = Math.min((step - base + 1) * row, canvas.height) - scale;
     ink.strokeRect(-9, y, canvas.width + 18, 99 * scale);
   }
