@@ -2,12 +2,12 @@
 export class History {
   /** @param {object} begun the server's message @param {number} mask id of the mask token */
   constructor(begun, mask) {
-    Object.assign(this, { id: begun.trajectory, parent: begun.parent, seed: begun.seed, begun, mask });
+    Object.assign(this, { id: begun.trajectory, parent: begun.parent, seed: begun.seed, begun });
     this.length = begun.tokens.length;
     this.given = Uint8Array.from(begun.given);
     this.pinned = new Set(begun.pinned);
     this.ended = null; // the server's last message
-    this.rebase(0, begun.tokens, begun.tokens.map((token) => +(token === mask)));
+    this.rebase(0, begun.tokens, begun.tokens.map((token) => +(token === mask)), begun.confidence);
   }
 
   /** Begins anew with the state after `base` steps; what was before is not known. */

@@ -11,8 +11,9 @@ export class Link {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     this.socket = new WebSocket(`${scheme}//${location.host}/ws`);
     this.socket.onmessage = (event) => {
-      this.tries = 0;
-      this.hear(JSON.parse(event.data));
+      const message = JSON.parse(event.data);
+      if (message.type === "hello") this.tries = 0;
+      this.hear(message);
     };
     this.socket.onopen = () => this.turn(true);
     this.socket.onclose = () => {

@@ -15,6 +15,7 @@ let hello = null;
 let decoder = null;
 let current = null; // the history on the page
 let trajectories = [];
+let asked = null; // the trajectory that this page asked for last
 let timed = false; // the first token after a click is still to be painted
 
 const paper = new Paper(find("text"));
@@ -42,6 +43,7 @@ function hear(message) {
   const answers = {
     hello: () => greet(message),
     trajectories: () => renewTexts(message.trajectories),
+    following: () => { asked = message.trajectory; },
     begun: () => begin(message),
     deltas: () => history?.append(message.from, message.deltas),
     snapshot: () => history?.snapshot(message) && history === current && show(null),
@@ -112,9 +114,7 @@ function show(changed) {
 function about() {
   const { base, head, step, length, written, ended } = current;
   const delta = current.delta(step);
-  const waits = trajectories.find(({ id }) => id === current.id);
-  const state = waits?.state === "queued" ? `waiting, place ${waits.position ?? "?"} in the queue`
-    : ended ? { done: "written", stopped: "stopped", failed: "failed" }[ended.state] : "being written";
+  const state = ended ? { done: "written", stopped: "stopped", failed: "failed" }[ended.state] : "being written";
   const facts = [`step ${step} of ${ended ? head : Math.max(head, delta?.num_steps ?? 0)}`, `${written} of ${length} tokens`, state];
   if (ended?.seconds) facts.push(`${ended.seconds.toFixed(1)} s`);
   if (base) facts.push(`the first ${base} steps came merged`);
@@ -125,7 +125,6 @@ function about() {
   find("play").textContent = player.playing ? "Pause" : "Play";
   find("back").disabled = find("first").disabled = step === base;
   find("forward").disabled = find("last").disabled = step === head;
-  find("stop").disabled = Boolean(ended);
   strip.open(current);
   let told = `Heat strip: ${length} places across, ${head - base} steps down.`;
   const sure = (delta?.confidence ?? []).filter((_, j) => !delta.masked[j]);
@@ -140,11 +139,14 @@ function about() {
 function renewTexts(listed) {
   trajectories = listed;
   list(trajectories, current?.id ?? null, follow);
-  if (current) about();
+  const mine = trajectories.find(({ id }) => id === asked);
+  find("stop").disabled = !["queued", "running"].includes(mine?.state);
+  find("queue").textContent = mine?.state === "queued" ? `Waiting: place ${mine.position} in the queue.` : "";
 }
 
 /** Shows a text of the list: what is here already, or what the server still has to say of it. */
 function follow(id) {
+  if (histories.get(id)?.ended && histories.get(id).base) histories.delete(id); // now all of it can be had
   const known = histories.get(id);
   if (known) open(known, !known.ended);
   if (!known?.ended) complain(link.send({ type: "follow", trajectory: id, from: known?.head ?? 0 }));
@@ -171,7 +173,7 @@ find("form").addEventListener("submit", (event) => {
 find("form").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) find("form").requestSubmit();
 });
-find("stop").onclick = () => complain(link.send({ type: "stop", trajectory: current.id }));
+find("stop").onclick = () => complain(link.send({ type: "stop", trajectory: asked }));
 find("gap").onchange = () => { find("gap-count").hidden = find("gap").value !== "count"; };
 find("gap-make").onclick = () => complain(form.maskSelection());
 

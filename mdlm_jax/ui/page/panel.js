@@ -58,16 +58,17 @@ export class Panel {
     const masked = history.masked[place];
     const text = masked ? "masked" : shown(decoder.whole(history.tokens[place]) ?? "part of a character");
     const again = { start: place, stop: place + 1, length: 1, token: null };
-    const mask = make("button", { type: "button", id: "mask", className: "main", onclick: () => this.branch(again) });
-    mask.textContent = masked ? "Write on from here" : "Mask again";
-    const keep = make("button", { type: "button", id: "keep" }, "Keep it, branch from here");
-    keep.onclick = () => this.branch({ ...again, token: history.tokens[place] });
-    keep.disabled = masked || history.written === history.length;
+    const mask = make("button", { type: "button", id: "mask", onclick: () => this.branch(again) }, "Mask again");
+    const open = masked ? place : history.masked.indexOf(1); // masking what is masked changes nothing
+    const anew = make("button", { type: "button", id: "anew" }, "Branch from here");
+    anew.onclick = () => this.branch({ start: open, stop: open + 1, length: 1, token: null });
+    const ways = [...(masked ? [] : [mask]), ...(open < 0 ? [] : [anew])];
+    ways[0].className = "main";
     const visits = (history.visits.get(place) ?? []).filter((visit) => !visit.masked);
     return [
       ...this.heading(`Token ${place + 1} of ${history.length}`, text),
       make("p", {}, this.story(place)),
-      make("div", { className: "row" }, mask, ...(masked ? [] : [keep])),
+      make("div", { className: "row" }, ...ways),
       this.typed(place),
       ...visits.slice(-SHOWN).reverse().map((visit) => this.table(place, visit)),
       this.widen(place, place + 1),

@@ -59,7 +59,7 @@ export class Paper extends EventTarget {
     span.classList.toggle("now", at === step && step > 0 && state === "written");
     span.classList.toggle("mark", state === "written" && !core);
     span.dataset.band = state === "written" ? BANDS.filter((most) => confidence[place] >= most).length : "";
-    span.dataset.when = state === "written" ? at : "";
+    span.dataset.when = state === "written" && at ? at : "";
     span.style.setProperty("--heat", heat(confidence[place]).toFixed(3));
     span.style.setProperty("--at", at);
     if (state === "mask") span.ariaLabel = "masked";
