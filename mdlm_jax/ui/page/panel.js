@@ -83,7 +83,7 @@ export class Panel {
     if (pinned.has(place)) return "Pinned: it was chosen for this text, which was written around it.";
     if (given[place] && !when[place]) return "Given: the text was written around it.";
     if (!when[place]) return "Written before this branch began.";
-    return `Written in step ${when[place]} of ${history.head}, with a probability of ${percent(confidence[place])}.`;
+    return `Written in step ${when[place]} of ${history.head}, drawn with a probability of ${percent(confidence[place])}.`;
   }
 
   table(place, visit) {
@@ -98,11 +98,11 @@ export class Panel {
       use.onclick = () => this.branch({ start: place, stop: place + 1, length: 1, token: id });
       const name = make("th", { scope: "row" }, make("bdi", {}, text));
       if (id === visit.token) name.append(make("span", { className: "hint" }, " written"));
-      const chance = p === null ? `below` : percent(p);
+      const chance = p === null ? "less" : percent(p);
       return make("tr", {}, name, make("td", {}, make("span", { className: "chance" }, chance), bar), make("td", {}, use));
     });
     const head = ["Token", "Probability", "Replace"].map((text) => make("th", { scope: "col" }, text));
-    const caption = `Step ${visit.when}: the likeliest, and the one written`;
+    const caption = `Step ${visit.when}: the likeliest tokens, before temperature and the like`;
     return make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
   }
 

@@ -12,7 +12,7 @@ export function list(trajectories, current, follow) {
     const { id, title, state, step, position } = text;
     const about = [parent === null ? "" : `from step ${step}`, STATES[state], position ? `place ${position} in the queue` : ""];
     const button = make("button", { type: "button", dataset: { text: id }, onclick: () => follow(id) },
-      make("bdi", {}, title || "from nothing"),
+      make("span", { className: "number" }, id), make("bdi", {}, title),
       make("span", { className: "hint" }, about.filter(Boolean).join(", ")));
     if (id === current) button.ariaCurrent = "true";
     const below = items(id);
