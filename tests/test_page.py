@@ -129,6 +129,7 @@ def steps(page: Any) -> int:
 
 def test_a_text_is_written_paused_and_scrubbed(visit):
     page = visit()
+    write(page, "", 4)
     page.select_option("#speed", "6")
     page.fill("#prompt", "The inspector said")
     page.fill("#option-length", "40")
@@ -154,7 +155,7 @@ def test_a_text_is_written_paused_and_scrubbed(visit):
     given = page.locator("#text [data-state=given]").all_text_contents()
     assert "".join(given).replace(" ", "") == "Theinspectorsaid"
     times = page.evaluate("performance.getEntriesByType('mark').map(({name}) => name)")
-    assert times == ["mdlm:click", "mdlm:painted"]
+    assert times == 2 * ["mdlm:click", "mdlm:painted"]
     strip = page.locator("#strip")
     assert f"{head} steps down" in strip.get_attribute("aria-label")
     strip.click(position={"x": 5, "y": 2})
@@ -163,3 +164,273 @@ def test_a_text_is_written_paused_and_scrubbed(visit):
     page.click("#last")
     whens = page.locator("#text [data-state=written]").evaluate_all("all => all.map(x => +x.dataset.when)")
     assert sorted(set(whens)) == list(range(1, head + 1))
+
+
+def test_stop_ends_the_work_and_a_mistake_is_one_line(visit):
+    page = visit()
+    begin_long(page)
+    page.click("#stop")
+    expect(page.locator("#status")).to_contain_text("stopped")
+    assert last(page, "ended")["state"] == "stopped" and last(page, "ended")["calls"] < LONG["length"]
+    page.fill("#option-length", "-3")
+    page.click("#write")
+    alert = page.locator("#error")
+    expect(alert).to_contain_text("length")
+    assert alert.get_attribute("role") == "alert" and "\n" not in str(alert.text_content())
+    write(page, "", 4)
+    expect(alert).to_be_empty()
+
+
+def begin_long(page: Any) -> None:
+    """Asks for a text that takes a while, and returns in the middle of it."""
+    page.click("#more summary")
+    page.fill("#option-length", str(LONG["length"]))
+    page.select_option("#option-sampler", str(LONG["sampler"]))
+    page.fill("#option-steps", str(LONG["steps"]))
+    page.click("#write")
+    expect(page.locator("#scrub")).not_to_have_value("0")
+
+
+def test_a_queued_text_says_where_it_is_in_the_queue(visit):
+    busy, page = visit(), visit()
+    begin_long(busy)
+    page.fill("#option-length", "4")
+    page.click("#write")
+    expect(page.locator("#queue")).to_have_text("Waiting: place 1 in the queue.")
+    page.click("#stop")
+    expect(page.locator("#queue")).to_be_empty()
+    busy.click("#stop")
+    expect(busy.locator("#stop")).to_be_disabled()
+
+
+def test_a_dropped_socket_comes_back_where_it_was(visit):
+    routes = []
+
+    def hear(route: Any) -> None:
+        routes.append(route)
+        route.connect_to_server()
+
+    page = visit(lambda page: page.route_web_socket("**/ws", hear))
+    page.select_option("#option-preset", "default")
+    begin_long(page)
+    page.evaluate("performance.clearMarks()")
+    routes[-1].close()
+    expect(page.locator("#link")).to_contain_text("lost")
+    expect(page.locator("#link")).to_be_empty()
+    assert len(routes) == 2
+    page.select_option("#speed", "Infinity")
+    expect(page.locator("#status")).to_contain_text("written ·", timeout=60_000)
+    assert steps(page) == int(str(page.get_attribute("#scrub", "max"))) >= LONG["length"]
+    assert masks(page) == 0
+
+
+# --- reaching in ---------------------------------------------------------------------------------------------
+
+
+def test_a_token_tells_its_story_and_is_masked_again(visit):
+    page = visit()
+    write(page)
+    before, begun = plain(page), last(page, "begun")
+    place = 20
+    page.locator("#text span").nth(place).click()
+    panel = page.locator("#panel")
+    expect(panel.locator("h2")).to_have_text(f"Token {place + 1} of {len(begun['tokens'])}")
+    when = int(str(page.locator("#text span").nth(place).get_attribute("data-when")))
+    expect(panel).to_contain_text(f"Written in step {when} of ")
+    assert len(panel.locator("tbody tr").all()) >= 5
+    page.get_by_role("button", name="Mask again").click()
+    expect(page.locator("#texts ul li")).to_have_count(1)
+    settle(page)
+    branch = last(page, "begun")
+    assert branch["parent"] == begun["trajectory"]
+    mask = last(page, "hello")["special"]["mask"]
+    assert [i for i, token in enumerate(branch["tokens"]) if token == mask] == [place]
+    page.locator("#texts > li:last-child > button").click()  # the first text is as it was
+    assert plain(page) == before
+
+
+def test_a_token_is_replaced_and_a_branch_starts_at_an_earlier_step(visit):
+    page = visit()
+    write(page)
+    page.focus("#scrub")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    written = page.locator("#text [data-state=written]").first
+    place = int(written.evaluate("span => [...span.parentNode.children].filter(x => x.role).indexOf(span)"))
+    written.click()
+    row = page.locator("#panel tbody tr").filter(has_not_text="written").first
+    name = str(row.locator("bdi").text_content())
+    row.get_by_role("button").click()
+    expect(page.locator("#texts [aria-current]")).to_contain_text("step 1")
+    settle(page)
+    begun = last(page, "begun")
+    assert begun["pinned"] == [place] and begun["step"] == 1
+    pinned = page.locator("#text .pinned")
+    expect(pinned).to_have_count(1)
+    pinned.click()
+    expect(page.locator("#panel")).to_contain_text("Pinned")
+    expect(page.locator("#panel .quote")).to_have_text(name)
+    page.fill("#word", "xyzzyxyzzy")
+    page.get_by_role("button", name="Replace", exact=True).click()
+    expect(page.locator("#panel [role=alert]")).to_contain_text("not one token")
+    page.fill("#word", "the")
+    page.get_by_role("button", name="Replace", exact=True).click()
+    expect(page.locator("#texts [aria-current]")).to_contain_text(f"branch of {begun['trajectory']}")
+    settle(page)
+    expect(page.locator("#text .pinned")).to_have_count(2 - (last(page, "begun")["pinned"] == [place]))
+
+
+def test_a_selected_span_is_written_anew_with_another_length(visit):
+    page = visit()
+    write(page)
+    spans = page.locator("#text span")
+    length = spans.count()
+    first, stop = spans.nth(10).bounding_box(), spans.nth(14).bounding_box()
+    page.mouse.move(first["x"] + 3, first["y"] + 9)
+    page.mouse.down()
+    page.mouse.move(stop["x"] + 3, stop["y"] + 9, steps=8)
+    page.mouse.up()
+    expect(page.locator("#panel h2")).to_have_text("5 tokens selected")
+    expect(page.locator("#text [aria-selected=true]")).to_have_count(5)
+    page.get_by_role("button", name="Select more ›").click()
+    expect(page.locator("#panel h2")).to_have_text("6 tokens selected")
+    page.fill("#span-count", "9")
+    page.get_by_role("button", name="Mask and write").click()
+    expect(spans).to_have_count(length + 3)
+    settle(page)
+    branch = last(page, "begun")
+    mask = last(page, "hello")["special"]["mask"]
+    assert [i for i, token in enumerate(branch["tokens"]) if token == mask] == list(range(10, 19))
+
+
+@pytest.mark.parametrize(
+    ("how", "gap"), [("same", "[EDIT:quick]"), ("free", "____"), ("count", "[MASK:12]")]
+)
+def test_a_selection_of_the_prompt_becomes_a_gap(visit, how: str, gap: str):
+    page = visit()
+    page.fill("#prompt", "The quick fox")
+    page.focus("#prompt")
+    page.keyboard.press("Home")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    for _ in range(5):
+        page.keyboard.press("Shift+ArrowRight")
+    page.select_option("#gap", how)
+    page.click("#gap-make")
+    assert page.input_value("#prompt") == f"The {gap} fox"
+    if how == "count":
+        write(page, page.input_value("#prompt"), None)
+        assert masks(page) == 0 and page.locator("#text [data-state=written]").count() == 12
+
+
+# --- for everybody -------------------------------------------------------------------------------------------
+
+
+def focused(page: Any, what: str) -> Any:
+    """A property of the element that has the focus."""
+    return page.evaluate(f"document.activeElement.{what}")
+
+
+def test_the_keyboard_is_enough(visit):
+    page = visit(reduced_motion="reduce")
+    press = page.keyboard.press
+    while focused(page, "id") != "prompt":
+        press("Tab")
+    page.keyboard.type("The door")
+    press("Control+Enter")
+    settle(page)
+    while focused(page, "role") != "option":
+        press("Tab")
+        assert focused(page, "id") != "copy"
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    page.keyboard.press("End")
+    assert page.locator("#text span:focus").get_attribute("tabindex") == "0"
+    assert page.locator("#text [tabindex='0']").count() == 1
+    press("Home")
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        press(key)
+    at = page.evaluate("document.activeElement.getBoundingClientRect().top")
+    press("ArrowUp")
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top") < at
+    press("ArrowDown")
+    press("Enter")
+    assert focused(page, "id") == "panel-title"
+    press("Escape")
+    assert focused(page, "role") == "option"
+    press("Shift+ArrowRight")
+    press("Shift+ArrowRight")
+    expect(page.locator("#text [aria-selected=true]")).to_have_count(3)
+    press("Escape")
+    expect(page.locator("#text [aria-selected=true]")).to_have_count(0)
+    shown = steps(page)
+    press(",")
+    assert steps(page) == shown - 1
+    press(".")
+    assert steps(page) == shown
+    press(" ")
+    expect(page.locator("#play")).to_have_text("Pause")
+    press(" ")
+    expect(page.locator("#play")).to_have_text("Play")
+    press("?")
+    expect(page.locator("#help")).to_be_visible()
+    press("Escape")
+    expect(page.locator("#help")).to_be_hidden()
+    press("m")
+    expect(page.locator("#texts [aria-current]")).to_contain_text("branch")
+    page.click("#help-open")
+    page.uncheck("#keys")
+    page.click("#help-close")
+    press("?")
+    expect(page.locator("#help")).to_be_hidden()
+    assert page.evaluate("getComputedStyle(document.querySelector('#text span')).animationName") == "none"
+
+
+AXE = "async levels => (await axe.run(document, {runOnly: levels})).violations.map(x => [x.id, x.nodes.map(n => n.html)])"
+
+
+@pytest.fixture(scope="module")
+def faults() -> Callable[[Any], Any]:
+    """What axe-core finds wrong with the page as it is, and whether it scrolls sideways."""
+    package = pytest.importorskip("axe_playwright_python", reason="axe-core comes with it")
+    axe = (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+    def found(page: Any) -> Any:
+        page.evaluate(axe)
+        wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        return page.evaluate(AXE, LEVELS) + wide * ["scrolls sideways"]
+
+    return found
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360)])
+def test_axe_finds_nothing_in_any_state(visit, faults, scheme: str, width: int):
+    page = visit(viewport={"width": width, "height": 760}, color_scheme=scheme)
+    found = {"initial": faults(page)}
+    write(page)
+    found["done"] = faults(page)
+    page.evaluate("document.getElementById('scrub').value = 2")
+    page.dispatch_event("#scrub", "input")
+    page.click("#more summary")
+    page.select_option("#gap", "count")
+    found["in the middle"] = faults(page)
+    page.locator("#text [data-state=written]").first.click()
+    found["token"] = faults(page)
+    page.keyboard.press("Shift+ArrowRight")
+    found["span"] = faults(page)
+    page.keyboard.press("m")
+    settle(page)
+    page.check("[name=view][value=order]")
+    page.fill("#option-length", "-1")
+    page.click("#write")
+    expect(page.locator("#error")).not_to_be_empty()
+    found["branch, error, order"] = faults(page)
+    page.click("#help-open")
+    found["help"] = faults(page)
+    page.click("#help-close")
+    if width > 360:
+        page.click("#theme")
+        found["other theme"] = faults(page)
+        page.set_viewport_size({"width": 640, "height": 450})  # as a page of 1280 is at 200 %
+        found["zoomed"] = faults(page)
+    assert {state: fault for state, fault in found.items() if fault} == {}
