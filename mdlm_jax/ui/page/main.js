@@ -16,6 +16,7 @@ let decoder = null;
 let current = null; // the history on the page
 let trajectories = [];
 let asked = null; // the trajectory that this page asked for last
+let news = 0; // the frame in which what was heard last is told
 let timed = false; // the first token after a click is still to be painted
 
 const paper = new Paper(find("text"));
@@ -53,7 +54,7 @@ function hear(message) {
   answers[message.type]?.();
   if (history && history === current) {
     player.wake();
-    about();
+    news ||= requestAnimationFrame(about);
   }
 }
 
@@ -112,6 +113,7 @@ function show(changed) {
 
 /** What is said beside the text of the step shown. */
 function about() {
+  news = 0;
   const { base, head, step, length, written, ended } = current;
   const delta = current.delta(step);
   const state = ended ? { done: "written", stopped: "stopped", failed: "failed" }[ended.state] : "being written";

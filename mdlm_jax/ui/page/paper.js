@@ -13,6 +13,7 @@ export class Paper extends EventTarget {
     root.addEventListener("keydown", (event) => this.key(event));
     root.addEventListener("pointerdown", (event) => this.press(event));
     root.addEventListener("pointermove", (event) => this.drag(event));
+    addEventListener("pointerup", () => this.release());
     root.addEventListener("click", (event) => this.click(event));
     root.addEventListener("focusin", (event) => this.place(event.target) >= 0 && this.touch(event.target));
   }
@@ -29,6 +30,7 @@ export class Paper extends EventTarget {
       if (history.pinned.has(place)) span.classList.add("pinned");
       return { span, lead: document.createTextNode(""), gap: null };
     });
+    this.places = new Map(this.cells.map(({ span }, place) => [span, place]));
     this.root.replaceChildren(...this.cells.flatMap(({ lead, span }) => [lead, span]));
     this.draw(this.cells.keys());
   }
@@ -84,7 +86,7 @@ export class Paper extends EventTarget {
   }
 
   place(target) {
-    return this.cells.findIndex(({ span }) => span === target);
+    return this.places?.get(target) ?? -1;
   }
 
   /** The places [first, stop) that are selected; the token under the cursor where none are. */
@@ -172,11 +174,16 @@ export class Paper extends EventTarget {
     if (place >= 0 && place !== this.cursor) this.move(place, true);
   }
 
+  release() {
+    if (this.dragging) this.dispatchEvent(new CustomEvent("open", { detail: false }));
+    this.dragging = false;
+  }
+
+  /** A finger's tap, or what a screen reader does in its place. */
   click(event) {
     const place = this.place(event.target);
-    if (place < 0) return;
-    if (event.pointerType !== "mouse") this.move(place, event.shiftKey);
-    this.dragging = false;
+    if (place < 0 || event.pointerType === "mouse") return;
+    this.move(place, event.shiftKey);
     this.dispatchEvent(new CustomEvent("open", { detail: false }));
   }
 }

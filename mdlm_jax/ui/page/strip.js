@@ -10,7 +10,7 @@ export class Strip {
   /** @param {import("./history.js").History} history */
   open(history) {
     this.history = history;
-    this.draw();
+    this.frame ||= requestAnimationFrame(() => this.draw());
   }
 
   /** Rows of what every step left, for as many steps and places as there are dots; null is masked. */
@@ -34,6 +34,7 @@ export class Strip {
   }
 
   draw() {
+    this.frame = 0;
     if (!this.history?.length || !this.canvas.clientWidth) return;
     const { canvas, history } = this;
     const { base, head, step, length } = history;
