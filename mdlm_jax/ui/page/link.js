@@ -1,8 +1,8 @@
 /** The WebSocket: messages in and out; it comes back by itself, later and later, for as long as it takes. */
 export class Link {
-  /** @param {(message: object) => void} hear @param {(open: boolean) => void} turn */
-  constructor(hear, turn) {
-    Object.assign(this, { hear, turn, tries: 0 });
+  /** @param {(message: object) => void} hear @param {() => void} lose */
+  constructor(hear, lose) {
+    Object.assign(this, { hear, lose, tries: 0 });
     addEventListener("online", () => this.retry());
     this.open();
   }
@@ -15,9 +15,8 @@ export class Link {
       if (message.type === "hello") this.tries = 0;
       this.hear(message);
     };
-    this.socket.onopen = () => this.turn(true);
     this.socket.onclose = () => {
-      this.turn(false);
+      this.lose();
       const wait = Math.min(8000, 300 * 2 ** this.tries++) * (0.75 + Math.random() / 2);
       this.timer = setTimeout(() => this.open(), wait);
     };

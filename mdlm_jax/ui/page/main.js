@@ -23,7 +23,7 @@ const paper = new Paper(find("text"));
 const strip = new Strip(find("strip"));
 const player = new Player(show);
 const panel = new Panel(find("panel"), paper, branch);
-const link = new Link(hear, turn);
+const link = new Link(hear, lose);
 
 function say(text) {
   find("say").textContent = text;
@@ -33,10 +33,10 @@ function complain(text) {
   find("error").textContent = text;
 }
 
-function turn(open) {
-  find("link").textContent = open ? "" : "The connection was lost; trying again …";
-  find("write").disabled = !open || !hello;
-  if (hello && !open) say("The connection was lost. What was written stays.");
+function lose() {
+  find("link").textContent = hello ? "The connection was lost; trying again …" : "There is no connection; trying again …";
+  if (!find("write").disabled) say("The connection was lost. What was written stays.");
+  find("write").disabled = true;
 }
 
 function hear(message) {
@@ -64,6 +64,7 @@ function greet(message) {
   decoder = new Decoder(hello.pieces);
   if (!again) form.build(hello);
   find("title").textContent = hello.name;
+  find("link").textContent = "";
   document.title = `${hello.name}: watch it write`;
   find("write").disabled = false;
   if (again) say("Connected again.");
