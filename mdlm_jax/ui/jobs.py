@@ -33,7 +33,7 @@ class Work(NamedTuple):
 class Engine:
     """What writes. Both functions refuse (UserError) what cannot be, and write when asked for frames."""
 
-    hello: dict[str, Any]  # name, pieces, special, canvas, options, presets
+    hello: dict[str, Any]  # of `protocol.hello`
     write: Callable[[Values], Work]
     # tokens int [N], some masked; how sure they are, float [N]; the token that is pinned, if one is
     branch: Callable[[np.ndarray, np.ndarray, int | None, Values], Work]
@@ -69,6 +69,8 @@ class Jobs:
         """Stops everything; the model's thread ends with its step."""
         with self.changed:
             self._closed = True
+            if self._timer:
+                self._timer.cancel()
             self._stop_all("the server was stopped")
             for viewer in self.viewers:
                 viewer.gone = True
@@ -140,14 +142,13 @@ class Jobs:
             self.changed.wait_for(lambda: self._due(viewer))
             if viewer.gone:
                 return []
-            found = list(viewer.answers)
+            found, reader, listed = list(viewer.answers), viewer.reader, []
             viewer.answers.clear()
             if viewer.seen != self._version:
                 viewer.seen = self._version
-                found.append(line({"type": "trajectories", "trajectories": self.listed()}))
-            reader = viewer.reader
+                listed.append(line({"type": "trajectories", "trajectories": self.listed()}))
         told = reader.read() if reader else None
-        return found + ([told] if told else [])
+        return [*found, *([told] if told else []), *listed]
 
     def _due(self, viewer: Viewer) -> bool:
         reader = viewer.reader
@@ -162,14 +163,19 @@ class Jobs:
 
     def take(self, viewer: Viewer, message: Message) -> None:
         """Does what a viewer asks. Raises UserError."""
-        if isinstance(message, Write):
-            self._submit(viewer, *self._written(message))
-        elif isinstance(message, Branch):
-            self._submit(viewer, *self._branched(message))
+        if isinstance(message, Write | Branch):
+            self._room()  # before anything that takes time
+            asked = self._written(message) if isinstance(message, Write) else self._branched(message)
+            self._submit(viewer, *asked)
         elif isinstance(message, Stop):
             self.stop(message.trajectory)
         elif isinstance(message, Follow):
             self._follow(viewer, message)
+
+    def _room(self) -> None:
+        with self.changed:
+            if len(self._queue) >= WAITING:
+                raise UserError(f"{WAITING} texts are waiting already; try again when one is done")
 
     def _find(self, number: int) -> Trajectory:
         with self.changed:
@@ -217,8 +223,7 @@ class Jobs:
 
     def _submit(self, viewer: Viewer, told: dict[str, Any], work: Work) -> None:
         with self.changed:
-            if len(self._queue) >= WAITING:
-                raise UserError(f"{WAITING} texts are waiting already; try again when one is done")
+            self._room()
             self._numbers += 1
             given = told.pop("given", [])
             trajectory = Trajectory(self.changed, self._numbers, told.pop("title"), seed=work.seed, **told)

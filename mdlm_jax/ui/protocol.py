@@ -1,15 +1,34 @@
-"""What a client of the live page may send: one schema, and a plain line for everything else."""
+"""What a client of the live page may send: one schema, and a plain line for everything else.
+
+State k of a trajectory is its document after k deltas, state 0 what was given. A message of deltas "from" k
+leads on from state k; a snapshot "at" k is state k. To follow "from" k is to have state k. Whoever asks for
+something to be written follows it, and is told so ("following") before anything else of it.
+"""
 
 import dataclasses
 import json
 from typing import Any
 
-from mdlm_jax.configuration import UserError, nearest
+from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SamplingConfig, UserError, nearest
 
 LARGEST = 65_536  # bytes of a message
 LONGEST = 65_536  # tokens of a document
 MOST = 2**53  # what a browser's numbers hold exactly
+CHOOSING = ("best_of", "style", "sentence_length")  # candidates are written before there is anything to see
 Values = dict[str, str | int | float | bool]
+
+
+def hello(
+    name: str, pieces: list[str], special: dict[str, int], canvas: int, base: SamplingConfig
+) -> dict[str, Any]:
+    """What every socket is told of a run first; `base`: its own settings, which are the page's defaults."""
+    options = []
+    for f in (*dataclasses.fields(Request), *dataclasses.fields(SamplingConfig)):
+        if f.name not in CHOOSING:
+            told = {what: f.metadata[what] or None for what in ("doc", "choices", "least", "most")}
+            options.append({"name": f.name, "default": getattr(base, f.name, f.default)} | told)
+    told = {"name": name, "pieces": pieces, "special": special, "canvas": canvas}
+    return told | {"options": options, "presets": list(SAMPLING_PRESETS)}
 
 
 @dataclasses.dataclass(frozen=True)

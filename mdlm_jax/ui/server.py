@@ -8,10 +8,12 @@ Whoever else can reach the machine is kept out by a token, which turns into a co
 import contextlib
 import hmac
 import ipaddress
+import os
 import secrets
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 PATIENCE = 5.0  # seconds that a client may leave a message unread
+LINGER = 0.5  # seconds in which the peer of a closed socket may read the reason
 PING = 20.0  # seconds between pings; a peer that answers none of two is gone
 UNREAD = 64  # messages of one client that may wait for an answer
 
@@ -161,9 +164,7 @@ def make_app(jobs: Jobs, gate: Gate) -> Flask:
 
     @app.get("/ws", provide_automatic_options=False, websocket=True)
     def watch() -> Response:
-        if "upgrade" not in request.headers.get("Connection", "").lower():
-            return _told("this address is for a WebSocket", 400)
-        if request.method != "GET" or "HTTP_UPGRADE" not in request.environ:
+        if request.method != "GET":
             return _told("this address is for a WebSocket", 400)
         _serve_socket(jobs, request.environ)
         return _Hijacked()
@@ -178,7 +179,7 @@ class _Pipe:
         sock.settimeout(PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock, self._lock = sock, threading.Lock()
-        self.recv, self.close, self.fileno = sock.recv, sock.close, sock.fileno
+        self.recv, self.fileno = sock.recv, sock.fileno
 
     def send(self, data: bytes) -> int:
         with self._lock:
@@ -188,6 +189,16 @@ class _Pipe:
                 self.cut()
                 raise
         return len(data)
+
+    def close(self) -> None:
+        """Ends the connection, after what the peer still sends: else it might not read why."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+            self._sock.settimeout(LINGER)
+            until = time.monotonic() + LINGER
+            while time.monotonic() < until and self._sock.recv(65_536):
+                pass
+        self._sock.close()
 
     def cut(self) -> None:
         """Ends the connection now, for the thread that reads it too."""
@@ -218,8 +229,10 @@ def _serve_socket(jobs: Jobs, environ: dict[str, Any]) -> None:
                 return
             sender = threading.Thread(target=_deliver, args=(jobs, viewer, ws, pipe), daemon=True)
             sender.start()
-            while (text := ws.receive()) is not None:
-                _answer(jobs, viewer, text)
+            while ws.thread.is_alive():
+                # The library may forget to say that a message was too large: hence the time.
+                if (text := ws.receive(timeout=1.0)) is not None:
+                    _answer(jobs, viewer, text)
                 if len(ws.input_buffer) > UNREAD:  # faster than anybody types
                     ws.close(1008)
                     break
@@ -227,6 +240,8 @@ def _serve_socket(jobs: Jobs, environ: dict[str, Any]) -> None:
         _fault(error)
     finally:
         jobs.leave(viewer)
+        if not ws.connected:
+            ws.thread.join(2 * LINGER)
         pipe.cut()
 
 
@@ -250,7 +265,8 @@ def _deliver(jobs: Jobs, viewer: Viewer, ws: simple_websocket.Server, pipe: _Pip
         pass
     except Exception as error:
         _fault(error)
-    pipe.cut()
+    if ws.connected:  # else it is being closed, with a reason
+        pipe.cut()
 
 
 class _Handler(WSGIRequestHandler):
@@ -283,8 +299,9 @@ class Server:
             [(family, _, _, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             self._socket = socket.create_server(address[:2], family=family)
         except (OSError, UnicodeError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise UserError(f"cannot listen at {host}, port {port}: {why}; try another --port") from None
+            number = getattr(error, "errno", None) or 0
+            why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
+            raise UserError(f"cannot listen at {host}, port {port}: {why}; try another --port or --host") from None
         self.gate = Gate(host, self._socket.getsockname()[1])
         self._asked = threading.Event()
 
