@@ -191,7 +191,7 @@ find("speed").onchange = () => { player.rate = Number(find("speed").value); };
 for (const radio of document.querySelectorAll("[name=view]")) {
   radio.onchange = () => {
     document.body.dataset.view = radio.value;
-    strip.draw();
+    strip.draw(true);
   };
 }
 find("plain").ontoggle = () => current && about();
@@ -209,7 +209,7 @@ function theme(flip = false) {
   const other = { dark: "light", light: "dark" };
   if (flip) root.dataset.theme = other[now];
   find("theme").textContent = (flip ? now : other[now]) === "dark" ? "Dark" : "Light";
-  strip.draw();
+  strip.draw(true);
 }
 dark.onchange = () => theme();
 find("theme").onclick = () => theme(true);

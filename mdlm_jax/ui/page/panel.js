@@ -127,7 +127,7 @@ export class Panel {
 
   span(start, stop) {
     const size = stop - start;
-    const count = make("input", { id: "span-count", type: "number", min: 1, max: 65536, value: size, ariaLabel: "Tokens" });
+    const count = make("input", { id: "span-number", type: "number", min: 1, max: 65536, value: size, ariaLabel: "Tokens" });
     const choice = (value, text, checked) => {
       const radio = make("input", { type: "radio", name: "span", id: `span-${value}`, value, checked });
       return make("label", {}, radio, ` ${text}`);
@@ -137,7 +137,7 @@ export class Panel {
         choice("same", `${size} tokens`, true), choice("free", "as many as the model chooses", false),
         make("div", { className: "row" }, choice("count", "this many:", false), count)),
       make("button", { type: "submit", className: "main" }, "Mask and write"));
-    count.oninput = () => { form.querySelector("#span-count").closest("div").querySelector("[type=radio]").checked = true; };
+    count.oninput = () => { form.querySelector("#span-count").checked = true; };
     form.onsubmit = (event) => {
       event.preventDefault();
       const length = { same: size, free: 0, count: Number(count.value) }[new FormData(form).get("span")];

@@ -1,10 +1,12 @@
 import { heat } from "./dom.js";
 
+const PAUSE = 250; // ms between drawings of a text that is being written
+
 /** The heat strip: places across, steps down; a cell is how sure a token was, or when it was written. */
 export class Strip {
   constructor(canvas) {
     this.canvas = canvas;
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    new ResizeObserver(() => this.draw(true)).observe(canvas);
   }
 
   /** @param {import("./history.js").History} history */
@@ -33,36 +35,46 @@ export class Strip {
     return rows;
   }
 
-  draw() {
+  /** @param {boolean} anew also where nothing was written since: the size or the colours changed */
+  draw(anew = false) {
     this.frame = 0;
-    if (!this.history?.length || !this.canvas.clientWidth) return;
     const { canvas, history } = this;
-    const { base, head, step, length } = history;
-    const scale = devicePixelRatio;
-    canvas.width = Math.round(canvas.clientWidth * scale);
-    canvas.height = Math.round(canvas.clientHeight * scale);
+    if (!history?.length || !canvas.clientWidth) return;
+    const { base, head, step, ended } = history;
+    const old = performance.now() - this.when > PAUSE || ended;
+    if (anew || this.painted !== history || (this.head !== head && old)) this.paint();
+    const ink = canvas.getContext("2d");
+    ink.clearRect(0, 0, canvas.width, canvas.height);
+    ink.imageSmoothingEnabled = false;
+    ink.drawImage(this.image, 0, 0, canvas.width, canvas.height);
+    ink.strokeStyle = getComputedStyle(canvas).caretColor;
+    ink.lineWidth = devicePixelRatio;
+    const y = Math.min(((step - base + 1) * canvas.height) / (head - base + 1), canvas.height) - ink.lineWidth;
+    ink.strokeRect(-9, y, canvas.width + 18, canvas.height);
+  }
+
+  /** The cells, a dot each, or as many as there is room for. */
+  paint() {
+    const { canvas, history } = this;
+    const { base, head, length } = history;
+    canvas.width = Math.round(canvas.clientWidth * devicePixelRatio);
+    canvas.height = Math.round(canvas.clientHeight * devicePixelRatio);
     const [width, height] = [Math.min(canvas.width, length), Math.min(canvas.height, head - base + 1)];
     const style = getComputedStyle(canvas); // its colours, as the theme has them
     const order = document.body.dataset.view === "order";
-    const [low, high] = [style.outlineColor, order ? style.columnRuleColor : style.color];
-    const [from, to] = [low, high].map((colour) => colour.match(/[\d.]+/g).map(Number));
+    const ends = [style.outlineColor, order ? style.columnRuleColor : style.color];
+    const [from, to] = ends.map((colour) => colour.match(/[\d.]+/g).map(Number));
     const image = new ImageData(width, height);
     this.rows(width, height).forEach((row, y) => row.forEach((cell, x) => {
       if (!cell) return;
       const part = order ? cell.when / Math.max(1, head) : 1 - heat(cell.sure);
-      const colour = from.slice(0, 3).map((c, i) => c + (to[i] - c) * part);
-      image.data.set([...colour, cell.when ? 255 : 90], 4 * (y * width + x));
+      const at = 4 * (y * width + x);
+      for (let i = 0; i < 3; i++) image.data[at + i] = from[i] + (to[i] - from[i]) * part;
+      image.data[at + 3] = cell.when ? 255 : 90;
     }));
-    const small = new OffscreenCanvas(width, height);
-    small.getContext("2d").putImageData(image, 0, 0);
-    const ink = canvas.getContext("2d");
-    ink.imageSmoothingEnabled = false;
-    ink.drawImage(small, 0, 0, canvas.width, canvas.height);
-    const row = canvas.height / (head - base + 1);
-    ink.strokeStyle = style.caretColor;
-    ink.lineWidth = scale;
-    const y = Math.min((step - base + 1) * row, canvas.height) - scale;
-    ink.strokeRect(-9, y, canvas.width + 18, 99 * scale);
+    this.image = new OffscreenCanvas(width, height);
+    this.image.getContext("2d").putImageData(image, 0, 0);
+    Object.assign(this, { painted: history, head, when: performance.now() });
   }
 
   /** The step at a height of the canvas, in CSS pixels. */
