@@ -9,13 +9,10 @@ from typing import Any
 import pytest
 from page_visit import expect, last, masks, plain, settle, steps, write
 
-pytest_plugins = ["page_visit"]
+pytest_plugins = ["page_browser"]
 
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 LONG = {"length": 2000, "sampler": "left_to_right", "steps": 0}  # a text that takes a while
-
-
-# --- watching ------------------------------------------------------------------------------------------------
 
 
 def test_a_text_is_written_paused_and_scrubbed(visit):
@@ -119,9 +116,6 @@ def test_a_dropped_socket_comes_back_where_it_was(visit):
     assert plain(page) == plain(other)
 
 
-# --- reaching in ---------------------------------------------------------------------------------------------
-
-
 def test_a_token_tells_its_story_and_is_masked_again(visit):
     page = visit()
     write(page)
@@ -214,9 +208,6 @@ def test_a_selection_of_the_prompt_becomes_a_gap(visit, how: str, gap: str):
     if how == "count":
         write(page, None, 0)
         assert masks(page) == 0 and page.locator("#text [data-state=written]").count() == 12
-
-
-# --- for everybody -------------------------------------------------------------------------------------------
 
 
 def focused(page: Any, what: str) -> Any:

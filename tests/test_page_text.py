@@ -14,12 +14,10 @@ from mdlm_jax.frames import printable
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.ui import replay
 
-pytest_plugins = ["page_visit"]
+pytest_plugins = ["page_browser"]
 
 PAGE = REPO / "mdlm_jax" / "ui" / "page"
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # what the page leaves out beyond `printable`
-
-# --- texts that mean harm ------------------------------------------------------------------------------------
 
 HOSTILE = [
     "<script>window.harm = 1</script>",
@@ -166,9 +164,6 @@ def test_a_history_goes_to_any_step(visit):
     found = visit().evaluate(SEEKS, [begun, deltas, steps])
     for step, (*state, others) in zip(steps, found, strict=True):
         assert tuple(state) == states[min(max(step, 0), head)] and others
-
-
-# --- what is shipped -----------------------------------------------------------------------------------------
 
 
 def test_the_page_is_small_and_has_nothing_inline():
