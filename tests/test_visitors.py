@@ -43,7 +43,7 @@ class Visitors(RuleBasedStateMachine):
 
     @rule(
         which=st.integers(0, 4),
-        back=st.integers(-1, 4),
+        back=st.integers(0, 4),
         step=st.integers(0, 9),
         a=st.integers(0, 9),
         width=st.integers(0, 3),
@@ -55,12 +55,12 @@ class Visitors(RuleBasedStateMachine):
             edit = {"step": step, "start": a, "stop": a + width, "length": length, "token": token}
             client.ask(type="branch", of=max(0, self.newest() - back), options={}, **edit)
 
-    @rule(which=st.integers(0, 4), back=st.integers(-1, 9))
+    @rule(which=st.integers(0, 4), back=st.sampled_from([*range(10), -10_000]))
     def stops(self, which: int, back: int) -> None:
         if client := self.pick(which):
             client.ask(type="stop", trajectory=max(0, self.newest() - back))
 
-    @rule(which=st.integers(0, 4), back=st.integers(-1, 9), start=st.integers(0, 9))
+    @rule(which=st.integers(0, 4), back=st.sampled_from([*range(10), -10_000]), start=st.integers(0, 9))
     def follows(self, which: int, back: int, start: int) -> None:
         if client := self.pick(which):
             client.ask(type="follow", trajectory=max(0, self.newest() - back), start_from=start)

@@ -104,9 +104,10 @@ class Client(simple_websocket.Client):
         super().__init__(f"ws://127.0.0.1:{port}/ws", headers=headers)
 
     def handshake(self) -> None:
-        """As the library's, which leaves the port out of the Host."""
+        """As the library's, which leaves the port out of the Host, and forgets what comes with the answer."""
         self.host += f":{self.port}"
         super().handshake()
+        self.connected = self._handle_events()
 
     def ask(self, **message: Any) -> None:
         """Sends a message; `start_from` is "from"."""

@@ -65,8 +65,8 @@ class Jobs:
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
-    def close(self, wait: float = 5.0) -> None:
-        """Stops everything; the model's thread ends with its step."""
+    def close(self, wait: float = 1.0) -> None:
+        """Stops everything; the model's thread, which ends with its step, is waited for so many seconds."""
         with self.changed:
             self._closed = True
             if self._timer:

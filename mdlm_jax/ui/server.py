@@ -301,7 +301,9 @@ class Server:
         except (OSError, UnicodeError) as error:
             number = getattr(error, "errno", None) or 0
             why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
-            raise UserError(f"cannot listen at {host}, port {port}: {why}; try another --port or --host") from None
+            raise UserError(
+                f"cannot listen at {host}, port {port}: {why}; try another --port or --host"
+            ) from None
         self.gate = Gate(host, self._socket.getsockname()[1])
         self._asked = threading.Event()
 
