@@ -22,7 +22,8 @@ export class Panel {
     this.root.hidden = false;
     this.root.replaceChildren(...(stop - start > 1 ? this.span(start, stop) : this.token(start)));
     if (enter) this.root.querySelector("h2").focus();
-    else if (inside) (document.getElementById(inside) ?? this.root.querySelector("h2")).focus();
+    else this.paper.cells[this.paper.cursor].span.scrollIntoView({ block: "nearest" });
+    if (inside && !enter) (document.getElementById(inside) ?? this.root.querySelector("h2")).focus();
   }
 
   /** Draws it again, where it is open and nobody is typing in it. */
@@ -102,7 +103,7 @@ export class Panel {
       return make("tr", {}, name, make("td", {}, make("span", { className: "chance" }, chance), bar), make("td", {}, use));
     });
     const head = ["Token", "Probability", "Replace"].map((text) => make("th", { scope: "col" }, text));
-    const caption = `Step ${visit.when}: the likeliest tokens, before temperature and the like`;
+    const caption = `Step ${visit.when}: the likeliest tokens, at temperature 1`;
     return make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
   }
 

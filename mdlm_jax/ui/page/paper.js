@@ -52,14 +52,14 @@ export class Paper extends EventTarget {
     const draft = masked[place] ? this.history.draft(place) : null;
     const text = draft === null ? this.texts[place] : this.decoder.whole(draft) ?? "";
     const [, space, core, lines] = text.match(/^( *)([^]*?)(\n*)$/);
-    const word = core || (lines && !masked[place] ? "¶" : masked[place] ? "" : space.replaceAll(" ", "␣"));
+    const word = core || (masked[place] ? "" : lines ? "¶" : space);
     const at = when[place];
     const state = masked[place] ? (word ? "draft" : "mask") : given[place] && !at ? "given" : "written";
     lead.data = masked[place] && !word ? " " : core ? space : "";
     if (span.textContent !== word) span.textContent = word;
     span.dataset.state = state;
     span.classList.toggle("now", at === step && step > 0 && state === "written");
-    span.classList.toggle("mark", state === "written" && !core);
+    span.classList.toggle("mark", !masked[place] && !core && lines !== "");
     span.dataset.band = state === "written" ? BANDS.filter((most) => confidence[place] >= most).length : "";
     span.dataset.when = state === "written" && at ? at : "";
     span.style.setProperty("--heat", heat(confidence[place]).toFixed(3));

@@ -9,11 +9,10 @@ export function list(trajectories, current, follow) {
   const known = new Set(trajectories.map(({ id }) => id));
   const under = Map.groupBy(trajectories, ({ parent }) => (known.has(parent) ? parent : null));
   const items = (parent) => (under.get(parent) ?? []).map((text) => {
-    const { id, title, state, step, position } = text;
-    const about = [parent === null ? "" : `from step ${step}`, STATES[state], position ? `place ${position} in the queue` : ""];
+    const { id, title, state, position } = text;
     const button = make("button", { type: "button", dataset: { text: id }, onclick: () => follow(id) },
       make("span", { className: "number" }, id), make("bdi", {}, title),
-      make("span", { className: "hint" }, about.filter(Boolean).join(", ")));
+      make("span", { className: "hint" }, position ? `waiting, place ${position}` : STATES[state]));
     if (id === current) button.ariaCurrent = "true";
     const below = items(id);
     return make("li", {}, button, ...(below.length ? [make("ul", {}, ...below)] : []));
