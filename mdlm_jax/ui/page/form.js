@@ -22,7 +22,7 @@ function field({ name, doc, default: value, choices, least, most }) {
   const input = answers
     ? make("select", {}, make("option", { value: "" }, `${told} (as trained)`),
         ...answers.filter((x) => x !== told).map((x) => make("option", { value: x }, x)))
-    : make("input", number ? { type: "number", step: "any", placeholder: told } : { type: "text" });
+    : number ? make("input", { type: "number", step: "any", placeholder: told }) : make("textarea", { rows: 2 });
   if (answers && name === "preset") input.options[0].textContent = told;
   if (number && least !== null) input.min = least;
   if (number && most !== null) input.max = most;

@@ -106,6 +106,7 @@ export class Paper extends EventTarget {
   move(to, extend = false, focus = true) {
     const [first, stop] = this.selection;
     this.cells[this.cursor].span.tabIndex = -1;
+    this.cells[this.cursor].span.classList.remove("at");
     this.cursor = Math.min(Math.max(to, 0), this.cells.length - 1);
     if (!extend) this.anchor = this.cursor;
     const [a, b] = this.selection;
@@ -114,6 +115,7 @@ export class Paper extends EventTarget {
     }
     const { span } = this.cells[this.cursor];
     span.tabIndex = 0;
+    span.classList.add("at");
     if (focus && document.activeElement !== span) span.focus();
     this.dispatchEvent(new Event("cursor"));
   }

@@ -67,7 +67,7 @@ export class Strip {
     const image = new ImageData(width, height);
     this.rows(width, height).forEach((row, y) => row.forEach((cell, x) => {
       if (!cell) return;
-      const part = order ? cell.when / Math.max(1, head) : 1 - heat(cell.sure);
+      const part = !order ? 1 - heat(cell.sure) : cell.when ? cell.when / head : 1;
       const at = 4 * (y * width + x);
       for (let i = 0; i < 3; i++) image.data[at + i] = from[i] + (to[i] - from[i]) * part;
       image.data[at + 3] = cell.when ? 255 : 90;
