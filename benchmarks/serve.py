@@ -3,13 +3,15 @@
     python benchmarks/serve.py [--workdir R] [--stall 120] [--quick]
 
 R is a masked diffusion run; without it one is trained, as benchmarks/sampling.py does. All clocks are the
-machine's monotonic one. The figure of Chromium needs playwright; the page marks "mdlm:click" and "mdlm:painted".
+machine's monotonic one. The figure of Chromium needs playwright, and a page that marks
+"mdlm:click" and "mdlm:painted".
 """
 
 import argparse
 import concurrent.futures
 import contextlib
 import dataclasses
+import gc
 import json
 import multiprocessing
 import socket
@@ -105,6 +107,7 @@ def stops(port: int, times: int) -> list[tuple[int, int, float]]:
 
 def crowd(port: int, number: int, texts: int) -> list[tuple[int, int, float]]:
     """When each of so many viewers had each delta: trajectory, delta, time."""
+    gc.freeze()  # a page has no jax to collect
     clients, found = [Client(port) for _ in range(number)], []
 
     def read(client: Client, wanted: int) -> list[tuple[int, int, float]]:
@@ -116,10 +119,15 @@ def crowd(port: int, number: int, texts: int) -> list[tuple[int, int, float]]:
 
     with concurrent.futures.ThreadPoolExecutor(number) as pool:
         for seed in range(texts):
-            clients[0].ask(type="write", options=WATCHED | {"seed": seed})
-            wanted = clients[0].next("following")["trajectory"]
-            for client in clients[1:]:
+            asked = []
+            for options in (LONG, WATCHED | {"seed": seed}):
+                clients[0].ask(type="write", options=options)
+                asked.append(clients[0].next("following")["trajectory"])
+            before, wanted = asked
+            for client in clients:  # all of them follow it before it begins
                 client.ask(type="follow", trajectory=wanted, **{"from": 0})
+                client.next("following")
+            clients[0].ask(type="stop", trajectory=before)
             for had in pool.map(read, clients, [wanted] * number):
                 found += had
     for client in clients:
@@ -128,7 +136,7 @@ def crowd(port: int, number: int, texts: int) -> list[tuple[int, int, float]]:
 
 
 def work(port: int, seconds: float, stalled: bool) -> int:
-    """Texts that one viewer watched in so many seconds, perhaps beside one who asked for all and reads none."""
+    """Texts that one viewer watched in so many seconds, perhaps beside one who reads nothing."""
     client, until, texts = Client(port), time.monotonic() + seconds, 0
     other = socket.create_connection(("127.0.0.1", port)) if stalled else None
     if other:
@@ -247,6 +255,8 @@ def main() -> None:
     share, stall = (10, 5.0) if a.quick else (1, a.stall)
     run = trained(a.workdir, "three_stage")
     log = Log(engine(run, "benchmark"))
+    finish(log.base.write({}).frames())  # as the command does before it says its address
+    gc.freeze()
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
 

@@ -1,5 +1,6 @@
 """python -m mdlm_jax.serve --workdir R: a page on which a trained model writes, and people reach in."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -85,6 +86,7 @@ def run_command() -> int:
     made = engine(load(a.workdir, a.weights), a.workdir.absolute().name)
     first = made.write({}).frames()  # compiles what the first click would wait for
     next(first), next(first)
+    gc.freeze()  # else each full collection looks through all of jax, and every viewer waits 0.2 s
     server.start(made)
     print(f"open {server.gate.address()} (Ctrl-C ends)", flush=True)
     server.run()
