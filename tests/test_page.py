@@ -123,7 +123,7 @@ def test_a_token_tells_its_story_and_is_masked_again(visit):
     panel = page.locator("#panel")
     expect(panel.locator("h2")).to_have_text(f"Token {place + 1} of {len(begun['tokens'])}")
     when = int(str(page.locator("#text span").nth(place).get_attribute("data-when")))
-    expect(panel).to_contain_text(f"Written in step {when} of ")
+    expect(panel).to_contain_text(f"Written in step {when}, ")
     assert len(panel.locator("tbody tr").all()) >= 5
     page.get_by_role("button", name="Mask again").click()
     expect(page.locator("#texts ul li")).to_have_count(1)

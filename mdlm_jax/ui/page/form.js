@@ -6,7 +6,7 @@ const OF_THE_TEXT = ["prompt", "ending", "length", "best_of", "style", "sentence
 
 /** Builds the fields of the options. @param {object} hello the server's first message */
 export function build(hello) {
-  const preset = { name: "preset", doc: "several options at once", default: "default", choices: hello.presets };
+  const preset = { name: "preset", doc: "several at once", default: "default", choices: hello.presets };
   const known = new Map([...hello.options, preset].map((option) => [option.name, option]));
   known.delete("prompt");
   const usual = USUAL.filter((name) => known.has(name)).map((name) => field(known.get(name)));
@@ -22,7 +22,8 @@ function field({ name, doc, default: value, choices, least, most }) {
   const input = answers
     ? make("select", {}, make("option", { value: "" }, `${told} (as trained)`),
         ...answers.filter((x) => x !== told).map((x) => make("option", { value: x }, x)))
-    : number ? make("input", { type: "number", step: "any", placeholder: told }) : make("textarea", { rows: 2 });
+    : number ? make("input", { type: "number", step: "any", placeholder: told })
+      : make("textarea", { rows: 2 });
   if (answers && name === "preset") input.options[0].textContent = told;
   if (number && least !== null) input.min = least;
   if (number && most !== null) input.max = most;
@@ -57,9 +58,10 @@ export function maskSelection() {
   const { selectionStart: start, selectionEnd: stop, value } = prompt;
   const old = value.slice(start, stop);
   if (!old && how === "same") return "Select the words to be masked in the text above first.";
-  if (how === "same" && /[\]]/.test(old)) return "A selection with ] in it needs a length: choose so many tokens.";
+  if (how === "same" && old.includes("]")) return "A selection with ] in it needs a number of tokens.";
   const space = how !== "free" && /^ /.test(old) ? " " : "";
-  const gap = { same: `[EDIT:${old.slice(space.length)}]`, free: "____", count: `[MASK:${find("gap-count").value}]` }[how];
+  const count = `[MASK:${find("gap-count").value}]`;
+  const gap = { same: `[EDIT:${old.slice(space.length)}]`, free: "____", count }[how];
   prompt.setRangeText(space + gap, start, stop, "select");
   prompt.focus();
   return "";

@@ -17,7 +17,8 @@ let current = null; // the history on the page
 let trajectories = [];
 let asked = null; // the trajectory that this page asked for last
 let news = 0; // the frame in which what was heard last is told
-let timed = false; // the first token after a click is still to be painted
+let clicked = false; // something was asked for, and the server did not answer yet
+let timed = null; // the trajectory of which the first token is still to be painted
 
 const paper = new Paper(find("text"));
 const strip = new Strip(find("strip"));
@@ -34,7 +35,7 @@ function complain(text) {
 }
 
 function lose() {
-  find("link").textContent = hello ? "The connection was lost; trying again …" : "There is no connection; trying again …";
+  find("link").textContent = `${hello ? "The connection was lost" : "There is no connection"}; trying again …`;
   if (!find("write").disabled) say("The connection was lost. What was written stays.");
   find("write").disabled = true;
 }
@@ -44,12 +45,19 @@ function hear(message) {
   const answers = {
     hello: () => greet(message),
     trajectories: () => renewTexts(message.trajectories),
-    following: () => { asked = message.trajectory; },
+    following: () => {
+      asked = message.trajectory;
+      if (clicked) timed = asked;
+      clicked = false;
+    },
     begun: () => begin(message),
     deltas: () => history?.append(message.from, message.deltas),
     snapshot: () => history?.snapshot(message) && history === current && show(null),
     ended: () => history && end(history, message),
-    error: () => complain(message.message),
+    error: () => {
+      complain(message.message);
+      clicked = false;
+    },
   };
   answers[message.type]?.();
   if (history && history === current) {
@@ -60,6 +68,8 @@ function hear(message) {
 
 function greet(message) {
   const again = hello;
+  histories.clear(); // it may be another server, with other texts by these numbers
+  if (current && !current.ended) histories.set(current.id, current);
   hello = message;
   decoder = new Decoder(hello.pieces);
   if (!again) form.build(hello);
@@ -70,6 +80,7 @@ function greet(message) {
   if (again) say("Connected again.");
   renewTexts(hello.trajectories);
   const known = trajectories.some(({ id }) => id === current?.id);
+  if (current && !known) current.ended ??= { state: "stopped" };
   if (known && !current.ended) link.send({ type: "follow", trajectory: current.id, from: current.head });
   else if (!current && trajectories.length) follow(trajectories.at(-1).id);
 }
@@ -79,6 +90,7 @@ function begin(message) {
   const old = histories.get(message.trajectory);
   const same = old && old.seed === message.seed && String(old.begun.tokens) === String(message.tokens);
   if (!same) histories.set(message.trajectory, new History(message, hello.special.mask));
+  if (!same && old) link.send({ type: "follow", trajectory: message.trajectory, from: 0 });
   const history = histories.get(message.trajectory);
   if (history !== current) open(history, true);
 }
@@ -104,8 +116,8 @@ function show(changed) {
   if (changed && paper.history === current) paper.draw(changed);
   else if (paper.history === current) paper.draw(current.tokens.keys());
   else paper.open(current, decoder);
-  if (timed && current.step > current.base) {
-    timed = false;
+  if (timed === current.id && current.step > current.base) {
+    timed = null;
     requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("mdlm:painted")));
   }
   about();
@@ -117,8 +129,9 @@ function about() {
   news = 0;
   const { base, head, step, length, written, ended } = current;
   const delta = current.delta(step);
-  const state = ended ? { done: "written", stopped: "stopped", failed: "failed" }[ended.state] : "being written";
-  const facts = [`step ${step} of ${ended ? head : Math.max(head, delta?.num_steps ?? 0)}`, `${written} of ${length} tokens`, state];
+  const steps = ended ? head : Math.max(head, delta?.num_steps ?? 0);
+  const state = { done: "written", stopped: "stopped", failed: "failed" }[ended?.state] ?? "being written";
+  const facts = [`step ${step} of ${steps}`, `${written} of ${length} tokens`, state];
   if (ended?.seconds) facts.push(`${ended.seconds.toFixed(1)} s`);
   if (base) facts.push(`the first ${base} steps came merged`);
   find("status").textContent = facts.join(" · ");
@@ -144,7 +157,8 @@ function renewTexts(listed) {
   list(trajectories, current?.id ?? null, follow);
   const mine = trajectories.find(({ id }) => id === asked);
   find("stop").disabled = !["queued", "running"].includes(mine?.state);
-  find("queue").textContent = mine?.state === "queued" ? `Waiting: place ${mine.position} in the queue.` : "";
+  const place = mine?.state === "queued" ? `Waiting: place ${mine.position} in the queue.` : "";
+  if (find("queue").textContent !== place) find("queue").textContent = place;
 }
 
 /** Shows a text of the list: what is here already, or what the server still has to say of it. */
@@ -165,7 +179,7 @@ function ask(message) {
   const wrong = link.send(message);
   complain(wrong);
   if (wrong) return;
-  timed = true;
+  clicked = true;
   form.nextSeed();
 }
 
@@ -200,6 +214,7 @@ find("copy").onclick = async () => {
   say("Copied.");
 };
 paper.addEventListener("cursor", () => panel.renew());
+paper.addEventListener("leave", () => panel.close());
 paper.addEventListener("open", (event) => panel.open(event.detail));
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -220,7 +235,8 @@ theme();
 addEventListener("keydown", (event) => {
   const { target, key } = event;
   if (!find("keys").checked || event.ctrlKey || event.metaKey || event.altKey || find("help").open) return;
-  if (target.closest("input, textarea, select, pre") || (key === " " && target.closest("button, summary"))) return;
+  if (target.closest("input, textarea, select, pre")) return;
+  if (key === " " && target.closest("button, summary")) return;
   const keys = {
     "?": () => find("help").showModal(),
     " ": () => player.toggle(),

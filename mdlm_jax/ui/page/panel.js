@@ -18,6 +18,7 @@ export class Panel {
   /** Opens or renews it; `enter` moves the focus into it. */
   open(enter = false) {
     const [start, stop] = this.paper.selection;
+    this.known = this.key();
     const inside = this.root.contains(document.activeElement) && document.activeElement.id;
     this.root.hidden = false;
     this.root.replaceChildren(...(stop - start > 1 ? this.span(start, stop) : this.token(start)));
@@ -26,9 +27,20 @@ export class Panel {
     if (inside && !enter) (document.getElementById(inside) ?? this.root.querySelector("h2")).focus();
   }
 
-  /** Draws it again, where it is open and nobody is typing in it. */
+  /** What it tells depends on; a button must not be exchanged for its like while it is being pressed. */
+  key() {
+    const { paper, paper: { history } } = this;
+    const [start, stop] = paper.selection;
+    if (stop - start > 1) return [history.id, start, stop].join();
+    const visits = history.visits.get(start)?.length;
+    const state = [history.masked[start], history.when[start], history.written === history.length];
+    return [history.id, start, visits, ...state].join();
+  }
+
+  /** Draws it again, where it is open and would tell something else, and nobody is typing in it. */
   renew() {
-    if (!this.root.hidden && document.activeElement?.tagName !== "INPUT") this.open();
+    const typing = document.activeElement?.id === "word" && this.paper.cursor === this.place;
+    if (!this.root.hidden && !typing && this.key() !== this.known) this.open();
   }
 
   close() {
@@ -38,8 +50,11 @@ export class Panel {
   }
 
   heading(text, about) {
+    const close = make("button", { type: "button", className: "close", id: "close" }, "×");
+    close.ariaLabel = "Close the panel";
+    close.onclick = () => this.close();
     return [
-      make("button", { type: "button", className: "close", ariaLabel: "Close the panel", onclick: () => this.close() }, "×"),
+      close,
       make("h2", { id: "panel-title", tabIndex: -1 }, text),
       make("p", { className: "quote" }, make("bdi", {}, about)),
     ];
@@ -55,11 +70,13 @@ export class Panel {
   }
 
   token(place) {
+    this.place = place;
     const { history, decoder } = this.paper;
     const masked = history.masked[place];
     const text = masked ? "masked" : shown(decoder.whole(history.tokens[place]) ?? "part of a character");
     const again = { start: place, stop: place + 1, length: 1, token: null };
-    const mask = make("button", { type: "button", id: "mask", onclick: () => this.branch(again) }, "Mask again");
+    const mask = make("button", { type: "button", id: "mask" }, "Mask again");
+    mask.onclick = () => this.branch(again);
     const open = masked ? place : history.masked.indexOf(1); // masking what is masked changes nothing
     const anew = make("button", { type: "button", id: "anew" }, "Branch from here");
     anew.onclick = () => this.branch({ start: open, stop: open + 1, length: 1, token: null });
@@ -80,11 +97,12 @@ export class Panel {
   story(place) {
     const { history } = this.paper;
     const { confidence, masked, when, given, pinned } = history;
-    if (masked[place]) return when[place] ? `Masked again in step ${when[place]}.` : "Not written yet at this step.";
+    if (masked[place] && when[place]) return `Masked again in step ${when[place]}.`;
+    if (masked[place]) return "Not written yet at this step.";
     if (pinned.has(place)) return "Pinned: it was chosen for this text, which was written around it.";
     if (given[place] && !when[place]) return "Given: the text was written around it.";
     if (!when[place]) return "Written before this branch began.";
-    return `Written in step ${when[place]} of ${history.head}, drawn with a probability of ${percent(confidence[place])}.`;
+    return `Written in step ${when[place]}, drawn with a probability of ${percent(confidence[place])}.`;
   }
 
   table(place, visit) {
@@ -95,16 +113,18 @@ export class Panel {
       const text = shown(decoder.whole(id) ?? "�");
       const bar = make("span", { className: "bar" });
       bar.style.width = `${100 * (p ?? 0)}%`;
-      const use = make("button", { type: "button", ariaLabel: `Replace by ${text}` }, "use");
+      const use = make("button", { type: "button", id: `use-${visit.when}-${id}` }, "use");
+      use.ariaLabel = `Replace by ${text}`;
       use.onclick = () => this.branch({ start: place, stop: place + 1, length: 1, token: id });
       const name = make("th", { scope: "row" }, make("bdi", {}, text));
       if (id === visit.token) name.append(make("span", { className: "hint" }, " written"));
-      const chance = p === null ? "less" : percent(p);
-      return make("tr", {}, name, make("td", {}, make("span", { className: "chance" }, chance), bar), make("td", {}, use));
+      const chance = make("span", { className: "chance" }, p === null ? "less" : percent(p));
+      return make("tr", {}, name, make("td", {}, chance, bar), make("td", {}, use));
     });
     const head = ["Token", "Probability", "Replace"].map((text) => make("th", { scope: "col" }, text));
     const caption = `Step ${visit.when}: the likeliest tokens, at temperature 1`;
-    return make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
+    const parts = [make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body)];
+    return make("table", {}, make("caption", {}, caption), ...parts);
   }
 
   /** A field for a word of one's own. */
@@ -119,7 +139,8 @@ export class Panel {
       const ways = spaced && !word.startsWith(" ") ? [` ${word}`, word] : [word, ` ${word}`];
       const token = ways.map((way) => decoder.one(way)).find((id) => id !== null);
       if (token !== undefined) this.branch({ start: place, stop: place + 1, length: 1, token });
-      else wrong.textContent = word ? `“${word}” is not one token of this book; try a shorter word.` : "Type a word.";
+      else if (word) wrong.textContent = `“${word}” is not one token of this book; try a shorter word.`;
+      else wrong.textContent = "Type a word.";
     };
     const label = make("label", { htmlFor: "word" }, "Or put a word of your own");
     const row = make("div", { className: "row" }, input, make("button", { type: "submit" }, "Replace"));
@@ -128,7 +149,8 @@ export class Panel {
 
   span(start, stop) {
     const size = stop - start;
-    const count = make("input", { id: "span-number", type: "number", min: 1, max: 65536, value: size, ariaLabel: "Tokens" });
+    const count = make("input", { id: "span-number", type: "number", min: 1, max: 65536, value: size });
+    count.ariaLabel = "Tokens";
     const choice = (value, text, checked) => {
       const radio = make("input", { type: "radio", name: "span", id: `span-${value}`, value, checked });
       return make("label", {}, radio, ` ${text}`);
@@ -144,6 +166,7 @@ export class Panel {
       const length = { same: size, free: 0, count: Number(count.value) }[new FormData(form).get("span")];
       this.branch({ start, stop, length, token: null });
     };
-    return [...this.heading(`${size} tokens selected`, this.paper.quote(start, stop)), form, this.widen(start, stop)];
+    const heading = this.heading(`${size} tokens selected`, this.paper.quote(start, stop));
+    return [...heading, form, this.widen(start, stop)];
   }
 }

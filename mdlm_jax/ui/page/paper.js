@@ -5,7 +5,8 @@ import { heat } from "./dom.js";
 const BANDS = [0.01, 0.1, 0.4]; // below these a token is underlined, the less sure the stronger
 
 export class Paper extends EventTarget {
-  /** Says "cursor" when the token under the cursor or the selection changes, "open" when it is asked about. */
+  /** Says "cursor" when the token under the cursor or the selection changes, "open" when it is asked about,
+   * "leave" when it no longer is. */
   constructor(root) {
     super();
     this.root = root;
@@ -20,11 +21,13 @@ export class Paper extends EventTarget {
 
   /** Shows a document as it is at its step. */
   open(history, decoder) {
-    Object.assign(this, { history, decoder, texts: new Array(history.length), now: [], cursor: 0, anchor: 0 });
+    const cursor = Math.min(this.cursor ?? 0, history.length - 1);
+    const inside = this.root.contains(document.activeElement);
+    Object.assign(this, { history, decoder, texts: new Array(history.length), now: [], cursor, anchor: cursor });
     this.cells = Array.from({ length: history.length }, (_, place) => {
       const span = document.createElement("span");
       span.role = "option";
-      span.tabIndex = place ? -1 : 0;
+      span.tabIndex = place === cursor ? 0 : -1;
       span.ariaSelected = "false";
       span.dataset.width = (place * 7) % 5;
       if (history.pinned.has(place)) span.classList.add("pinned");
@@ -33,6 +36,7 @@ export class Paper extends EventTarget {
     this.places = new Map(this.cells.map(({ span }, place) => [span, place]));
     this.root.replaceChildren(...this.cells.flatMap(({ lead, span }) => [lead, span]));
     this.draw(this.cells.keys());
+    if (inside) this.move(cursor);
   }
 
   /** Draws the places that a step changed, and those that were just written and are no longer. */
@@ -159,9 +163,15 @@ export class Paper extends EventTarget {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (to) this.move(to(), event.shiftKey);
     else if (event.key === "Enter") this.dispatchEvent(new CustomEvent("open", { detail: true }));
-    else if (event.key === "Escape") this.move(this.cursor);
+    else if (event.key === "Escape") this.leave();
     else return;
     event.preventDefault();
+  }
+
+  /** Clears the selection. */
+  leave() {
+    this.move(this.cursor);
+    this.dispatchEvent(new Event("leave"));
   }
 
   press(event) {

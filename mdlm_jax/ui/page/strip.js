@@ -49,8 +49,8 @@ export class Strip {
     ink.drawImage(this.image, 0, 0, canvas.width, canvas.height);
     ink.strokeStyle = getComputedStyle(canvas).caretColor;
     ink.lineWidth = devicePixelRatio;
-    const y = Math.min(((step - base + 1) * canvas.height) / (head - base + 1), canvas.height) - ink.lineWidth;
-    ink.strokeRect(-9, y, canvas.width + 18, canvas.height);
+    const y = ((step - base + 1) * canvas.height) / (head - base + 1);
+    ink.strokeRect(-9, y - ink.lineWidth, canvas.width + 18, canvas.height);
   }
 
   /** The cells, a dot each, or as many as there is room for. */

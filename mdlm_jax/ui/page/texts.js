@@ -1,7 +1,7 @@
 /** The list of texts, a branch under what it came from. */
 import { find, make } from "./dom.js";
 
-const STATES = { queued: "waiting", running: "being written", done: "", stopped: "stopped", failed: "failed" };
+const STATES = { running: "being written", stopped: "stopped", failed: "failed" };
 
 /** @param {object[]} trajectories @param {number|null} current @param {(id: number) => void} follow */
 export function list(trajectories, current, follow) {
@@ -12,7 +12,7 @@ export function list(trajectories, current, follow) {
     const { id, title, state, position } = text;
     const button = make("button", { type: "button", dataset: { text: id }, onclick: () => follow(id) },
       make("span", { className: "number" }, id), make("bdi", {}, title),
-      make("span", { className: "hint" }, position ? `waiting, place ${position}` : STATES[state]));
+      make("span", { className: "hint" }, position ? `waiting, place ${position}` : STATES[state] ?? ""));
     if (id === current) button.ariaCurrent = "true";
     const below = items(id);
     return make("li", {}, button, ...(below.length ? [make("ul", {}, ...below)] : []));
