@@ -218,6 +218,7 @@ def test_the_keyboard_is_enough(visit):
     page.keyboard.type("The door")
     press("Control+Enter")
     settle(page)
+    page.select_option("#speed", "2")
     while focused(page, "role") != "option":
         press("Tab")
         assert focused(page, "id") != "copy"
