@@ -29,7 +29,7 @@ def write(page: Any, prompt: str | None = "The inspector said", length: int = 40
 
 def settle(page: Any) -> None:
     """Waits until the text on the page is written and shown to its end."""
-    expect(page.locator("#status")).to_contain_text("written ·")
+    expect(page.locator("#status")).to_contain_text("finished in")
     expect(page.locator("#play")).to_have_text("Play")
 
 

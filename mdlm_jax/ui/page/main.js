@@ -80,7 +80,7 @@ function greet(message) {
   if (again) say("Connected again.");
   renewTexts(hello.trajectories);
   const known = trajectories.some(({ id }) => id === current?.id);
-  if (current && !known) current.ended ??= { state: "stopped" };
+  if (current && !known) current.ended ??= { state: "stopped", seconds: 0 };
   if (known && !current.ended) link.send({ type: "follow", trajectory: current.id, from: current.head });
   else if (!current && trajectories.length) follow(trajectories.at(-1).id);
 }
@@ -130,9 +130,9 @@ function about() {
   const { base, head, step, length, written, ended } = current;
   const delta = current.delta(step);
   const steps = ended ? head : Math.max(head, delta?.num_steps ?? 0);
-  const state = { done: "written", stopped: "stopped", failed: "failed" }[ended?.state] ?? "being written";
+  const ends = { done: "finished in", stopped: "stopped after", failed: "failed after" };
+  const state = ended ? `${ends[ended.state]} ${ended.seconds.toFixed(1)} s` : "being written";
   const facts = [`step ${step} of ${steps}`, `${written} of ${length} tokens`, state];
-  if (ended?.seconds) facts.push(`${ended.seconds.toFixed(1)} s`);
   if (base) facts.push(`the first ${base} steps came merged`);
   find("status").textContent = facts.join(" · ");
   find("step").textContent = step || "";

@@ -122,7 +122,7 @@ export class Panel {
       return make("tr", {}, name, make("td", {}, chance, bar), make("td", {}, use));
     });
     const head = ["Token", "Probability", "Replace"].map((text) => make("th", { scope: "col" }, text));
-    const caption = `Step ${visit.when}: the likeliest tokens, at temperature 1`;
+    const caption = `Step ${visit.when}: the likeliest at temperature 1`;
     const parts = [make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body)];
     return make("table", {}, make("caption", {}, caption), ...parts);
   }
