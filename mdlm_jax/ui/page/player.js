@@ -15,7 +15,8 @@ export class Player {
   /** Called when there may be more to draw. */
   wake() {
     if (this.frame || !this.playing) return;
-    this.frame = requestAnimationFrame((now) => this.tick(now));
+    if (!this.due && this.history.step < this.history.head) this.tick(performance.now()); // the first at once
+    else this.frame = requestAnimationFrame((now) => this.tick(now));
   }
 
   tick(now) {
@@ -23,7 +24,7 @@ export class Player {
     if (!this.playing) return;
     const left = this.history.head - this.history.step;
     const gap = 1000 / this.rate;
-    this.due ||= now;
+    if (left) this.due ||= now;
     if (left && now >= this.due) {
       const steps = gap ? Math.min(left, 1 + Math.floor((now - this.due) / gap)) : left;
       this.due = Math.max(this.due + steps * gap, now);
