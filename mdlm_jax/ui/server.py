@@ -329,7 +329,7 @@ class Server:
             raise KeyboardInterrupt
 
     def stop(self) -> None:
-        """Ends `run` in another thread, and all that is written."""
+        """Ends `run` in another thread, and all that is written, the step that is under way included."""
         self._asked.set()
         self.http.shutdown()
-        self.jobs.close()
+        self.jobs.close(60.0)
