@@ -12,7 +12,7 @@ from page_visit import expect, last, masks, plain, settle, steps, write
 pytest_plugins = ["page_browser"]
 
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-LONG = {"length": 1200, "sampler": "left_to_right", "steps": 0}  # a text that takes a while
+LONG = {"length": 900, "sampler": "left_to_right", "steps": 0}  # a text that takes a while
 
 
 def test_a_text_is_written_paused_and_scrubbed(visit):

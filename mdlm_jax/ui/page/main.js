@@ -93,6 +93,9 @@ function begin(message) {
   if (!same && old) link.send({ type: "follow", trajectory: message.trajectory, from: 0 });
   const history = histories.get(message.trajectory);
   if (history !== current) open(history, true);
+  const page = find("page");
+  const below = page.getBoundingClientRect().top > innerHeight / 2; // a narrow window has the form above it
+  if (timed === history.id && below) page.scrollIntoView();
 }
 
 function open(history, playing) {
