@@ -125,11 +125,12 @@ def test_many_hostile_texts_are_text(visit, smoke_run):
         assert told(page, smoke_run, documents) == [clean(text) for text in texts]
 
 
-SEEKS = """async ([begun, deltas, steps]) => {
+SEEKS = """async ([begun, deltas, steps, snapshot]) => {
   const { History } = await import("/static/history.js");
   const history = new History(begun, 0);
   history.append(0, deltas.slice(0, 5));
-  history.append(3, deltas.slice(3)); // as after a lost connection
+  if (snapshot) history.snapshot(snapshot); // it fell far behind
+  history.append(snapshot?.at ?? 3, deltas.slice(snapshot?.at ?? 3)); // as after a lost connection
   return steps.map(step => {
     const before = [...history.tokens];
     const changed = history.seek(step);
@@ -161,9 +162,13 @@ def test_a_history_goes_to_any_step(visit):
             {"step": k, "at": at, "tokens": new, "masked": masked, "confidence": sure, "top_k": written}
         )
     steps = [*chance.choices(range(head + 1), k=60), -1, head + 9]
-    found = visit().evaluate(SEEKS, [begun, deltas, steps])
-    for step, (*state, others) in zip(steps, found, strict=True):
-        assert tuple(state) == states[min(max(step, 0), head)] and others
+    page, middle = visit(), 20
+    names = dict(zip(("tokens", "masked", "when"), states[middle], strict=True))
+    sure = [0.5 * (not masked) for masked in names["masked"]]
+    for first, snapshot in ((0, None), (middle, names | {"at": middle, "confidence": sure})):
+        found = page.evaluate(SEEKS, [begun, deltas, steps, snapshot])
+        for step, (*state, others) in zip(steps, found, strict=True):
+            assert tuple(state) == states[min(max(step, first), head)] and others
 
 
 def test_the_page_is_small_and_has_nothing_inline():
