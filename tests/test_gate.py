@@ -17,9 +17,9 @@ FILE = next(iter(sorted(p.name for p in PAGE.iterdir() if p.suffix in (".js", ".
 TARGETS = {"page": "/", "file": f"/static/{FILE}", "socket": "/ws"}
 
 
-def talk(port: int, request: bytes) -> bytes:
+def talk(port: int, request: bytes, at: str = "127.0.0.1") -> bytes:
     """What a raw request is answered with, up to the end of a page or of a WebSocket's handshake."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection((at, port), timeout=10) as connection:
         connection.sendall(request)
         answer = b""
         while b"\r\n\r\n" not in answer or not answer.startswith(b"HTTP/1.1 101"):
@@ -33,13 +33,14 @@ def talk(port: int, request: bytes) -> bytes:
 def request(
     port: int, host: str | None, origin: str | None = None, cookie: str | None = None,
     method: str = "GET", transport: str = "page", target: str | None = None,
+    at: str = "127.0.0.1",
 ) -> bytes:  # fmt: skip
     lines = [f"{method} {target or TARGETS[transport]} HTTP/1.1"]
     lines += [f"Host: {line}" for line in (host.split("&") if host is not None else [])]
     lines += [f"Origin: {line}" for line in (origin.split("&") if origin is not None else [])]
     lines += [f"Cookie: {cookie}"] if cookie is not None else []
     upgrade = f"Upgrade: websocket\r\nConnection: Upgrade\r\n{KEY}" * (transport == "socket")
-    return talk(port, "\r\n".join([*lines, upgrade, ""]).encode("latin-1"))
+    return talk(port, "\r\n".join([*lines, upgrade, ""]).encode("latin-1"), at)
 
 
 def status(answer: bytes) -> int:
@@ -205,11 +206,20 @@ def test_a_handshake_that_is_none(served, capfd):
 
 def test_ipv6():
     try:
-        server = Server("[::1]", 0)
+        Server("[::1]", 0)._socket.close()
     except UserError:
         pytest.skip("this machine has no IPv6")
-    assert server.gate.address() == f"http://[::1]:{server.gate.port}/"
-    server._socket.close()
+    with serving(Toy().engine, "::1", at="::1") as server:
+        port = server.gate.port
+        assert server.gate.address() == f"http://[::1]:{port}/"
+        for host, transport, wanted in (
+            (f"[::1]:{port}", "page", 200),
+            (f"[::1]:{port}", "socket", 101),
+            (f"[::2]:{port}", "page", 403),
+            (f"::1:{port}", "page", 403),
+        ):
+            answer = request(port, host, f"http://{host}", transport=transport, at="::1")
+            assert status(answer) == wanted
 
 
 @pytest.mark.parametrize(

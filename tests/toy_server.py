@@ -81,9 +81,11 @@ class Toy:
 
 
 @contextlib.contextmanager
-def serving(engine: Engine, host: str = "127.0.0.1", grace: float = 0.3) -> Iterator[Server]:
-    """A server at a free port of this machine that calls itself `host`."""
-    server = Server("127.0.0.1", 0)
+def serving(
+    engine: Engine, host: str = "127.0.0.1", grace: float = 0.3, at: str = "127.0.0.1"
+) -> Iterator[Server]:
+    """A server at a free port of this machine's address `at` that calls itself `host`."""
+    server = Server(at, 0)
     server.gate = Gate(host, server.gate.port)
     server.start(engine, grace)
     thread = threading.Thread(target=server.run)

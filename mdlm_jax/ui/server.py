@@ -43,7 +43,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 PATIENCE = 5.0  # seconds that a client may leave a message unread
-PAUSE = 0.01  # seconds between two messages to a viewer: what is written meanwhile comes together
+PAUSE = 0.01  # seconds between steps to a viewer: what is written meanwhile comes together
 LINGER = 0.5  # seconds in which the peer of a closed socket may read the reason
 PING = 20.0  # seconds between pings; a peer that answers none of two is gone
 UNREAD = 64  # messages of one client that may wait for an answer
@@ -262,7 +262,8 @@ def _deliver(jobs: Jobs, viewer: Viewer, ws: simple_websocket.Server, pipe: _Pip
         while messages := jobs.messages(viewer):
             for message in messages:
                 ws.send(message)
-            time.sleep(PAUSE)
+            if viewer.reader and viewer.reader.at:  # never before a first step
+                time.sleep(PAUSE)
     except GONE:
         pass
     except Exception as error:
@@ -328,7 +329,7 @@ class Server:
             raise KeyboardInterrupt
 
     def stop(self) -> None:
-        """Ends `run` in another thread, and all that is written."""
+        """Ends `run` in another thread, and all that is written, the step that is under way included."""
         self._asked.set()
         self.http.shutdown()
-        self.jobs.close()
+        self.jobs.close(60.0)

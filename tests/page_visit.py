@@ -1,0 +1,56 @@
+"""What the tests of the page do on it. Without playwright and a browser they are skipped."""
+
+import shutil
+from typing import Any
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the page is tested where playwright is")
+pytest.importorskip("flask", reason="the page needs the extra `web`")
+expect = sync_api.expect
+expect.set_options(timeout=30_000)  # the first text compiles
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("no chromium is installed", allow_module_level=True)
+
+
+def write(page: Any, prompt: str | None = "The inspector said", length: int = 40) -> None:
+    """Asks for a text and waits until all of it is shown; None takes the prompt that is there."""
+    if prompt is not None:
+        page.fill("#prompt", prompt)
+    page.fill("#option-length", str(length or ""))
+    number = page.locator("#texts [aria-current] .number")
+    before = number.text_content() if number.count() else ""
+    page.click("#write")
+    expect(number).not_to_have_text(str(before))
+    settle(page)
+
+
+def settle(page: Any) -> None:
+    """Waits until the text on the page is written and shown to its end."""
+    expect(page.locator("#status")).to_contain_text("finished in")
+    expect(page.locator("#play")).to_have_text("Play")
+
+
+def last(page: Any, kind: str) -> dict[str, Any]:
+    """The server's latest message of a type."""
+    return next(message for message in reversed(page.heard) if message["type"] == kind)
+
+
+def plain(page: Any) -> str:
+    """The text on the page, masks as dots."""
+    if not page.locator("#plain-text").is_visible():
+        page.click("#plain summary")
+        expect(page.locator("#plain-text")).not_to_be_empty()
+    return str(page.locator("#plain-text").text_content())
+
+
+def masks(page: Any) -> int:
+    """How many places are masked at the step shown."""
+    return int(page.locator("#text [data-state=mask], #text [data-state=draft]").count())
+
+
+def steps(page: Any) -> int:
+    """The step shown."""
+    return int(page.input_value("#scrub"))
