@@ -19,7 +19,7 @@ class Asked(UserError):
     [
         (UserError("a  b\nc"), 2, "error: a b c\n"),
         (Asked("saved"), 75, "saved\n"),
-        (OSError(28, "No space left on device", "x"), 2, "error: [Errno 28] No space left on device: 'x'\n"),
+        (OSError(28, "No space left on device", "x"), 2, "error: x: no space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted; the rest\n"),
         (ModuleNotFoundError("No module named 'jax'", name="jax.numpy"), 2, "error: jax.numpy is not"),
     ],
@@ -47,14 +47,14 @@ def test_results_are_exit_codes():
 
 
 def test_a_reader_that_has_enough_is_no_error():
-    code = "from mdlm_jax import cli; import sys; sys.exit(cli.run(lambda: print('x\\n' * 10**6), ''))"
+    code = "from mdlm_jax.ui import cli; import sys; sys.exit(cli.run(lambda: print('x\\n' * 10**6), ''))"
     command = f'{sys.executable} -c "{code}" | head -1; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], cwd=REPO, capture_output=True, text=True)
     assert done.stdout.split() == ["x", "1"] and done.stderr == ""
 
 
 def test_a_terminal_that_lacks_a_character_shows_a_question_mark(child_env):
-    code = "from mdlm_jax import cli; import sys; sys.exit(cli.run(lambda: print('a…b'), ''))"
+    code = "from mdlm_jax.ui import cli; import sys; sys.exit(cli.run(lambda: print('a…b'), ''))"
     env = child_env | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "a?b\n", "")

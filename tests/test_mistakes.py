@@ -15,7 +15,7 @@ from sample_books import zipped
 
 import data_prep.__main__
 import launch
-from mdlm_jax import runs, sample
+from mdlm_jax import runs, sample, serve, watch
 from mdlm_jax.ui import cli
 
 SMOKE = "--config configs/three_stage.py:smoke --workdir {run}"
@@ -148,8 +148,21 @@ MISTAKES = [
     ("sample", "--workdir {run} --weights best", "--weights: invalid choice: 'best'"),
     ("sample", "--workdir {run} --num_samples 0", "--num_samples must be at least 1"),
     ("sample", "--workdir {run} --num_samples x", "--num_samples: invalid int value: 'x'"),
-    ("sample", "--workdir {run} --num_samples 2 --stream", "--stream and --record are for one text"),
-    ("sample", "--workdir {run} --interactive --record x", "--stream and --record are for one text"),
+    ("sample", "--workdir {run} --num_samples 2 --stream", "are for one text; leave out --num_samples"),
+    ("sample", "--workdir {run} --interactive --record x", "are for one text; leave out --interactive"),
+    ("sample", "--workdir {run} --prompts {book} --ui terminal", "are for one text; leave out --"),
+    ("sample", "--workdir {run} --speed 0", "--speed"),
+    ("sample", "--workdir {run} --prompts {book} --prompt x", "--prompt is nothing beside --prompts"),
+    ("sample", "--workdir {run} --prompts {book} --output {book}", "is the file of --prompts; name another"),
+    ("sample", "--workdir {run} --prompts {book} --output {folder}", "it is a directory"),
+    ("sample", "--workdir {run} --record absent/x.ndjson", "there is no directory absent"),
+    ("sample", "--workdir {trained} --prompt [MASK]", "'[MASK]' is no gap; gaps are ____, [MASK:12]"),
+    ("serve", "", "required: --workdir"),
+    ("serve", "--workdir {folder}", "is not a run directory"),
+    ("serve", "--workdir {run} --port x", "--port: invalid int value: 'x'"),
+    ("watch", "", "required: RUN"),
+    ("watch", "{folder}", "is not a run directory"),
+    ("watch", "{trained} --onec", "unknown option --onec; did you mean --once?"),
     ("sample", "--workdir {run} --interactive --num_samples 2", "--num_samples is not for --interactive"),
     ("sample", "--workdir {run} --benchmark --num_samples 2", "--num_samples is not for --interactive"),
     ("sample", "--workdir {run} --benchmark --interactive", "not allowed with argument --benchmark"),
@@ -177,7 +190,7 @@ MISTAKES = [
     ("sample", "--workdir {flipped}", "has no intact checkpoint yet"),
     ("sample", "--workdir {trained} --record {book}", "book.txt is there already"),
     ("sample", "--workdir {trained} --prompts {book} --output {other}", "other.txt holds other things"),
-    ("sample", "--workdir {trained} --style Quatsch --best_of 2", "chapter Quatsch is held out, or there is"),
+    ("sample", "--workdir {trained} --style Quatsch --best_of 2", "chapter Quatsch is not in the book; it is"),
     ("sample", "--workdir {run} --remask 0.2 --sampler ancestral", "--remask=0.2 is nothing that"),
     ("sample", "--workdir {run} --seed -1", "--seed must be at least 0"),
     ("data_prep", "", "required: --book, --out"),
@@ -267,7 +280,8 @@ def invoke(program: str, arguments: list[str], monkeypatch) -> int:
     monkeypatch.chdir(REPO)
     if program == "launch":
         return cli.run(launch.command, "")
-    return {"sample": sample, "runs": runs, "data_prep": data_prep.__main__}[program].main()
+    programs = {"sample": sample, "runs": runs, "data_prep": data_prep.__main__, "serve": serve, "watch": watch}
+    return programs[program].main()
 
 
 def test_the_table_is_long_enough():

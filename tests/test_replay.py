@@ -146,16 +146,17 @@ def test_a_recording_is_whole_or_not_there(tmp_path):
     assert modes.record(path, False, write) == "made"
     whole = path.read_text()
     assert whole.splitlines() == WHOLE
-    with pytest.raises(KeyboardInterrupt):
-        modes.record(path, False, stopped)
+    with pytest.raises(UserError, match="is there already"):
+        modes.record(path, False, write)
     assert path.read_text() == whole and list(tmp_path.iterdir()) == [path]
+    other = tmp_path / "other.ndjson"
     code = (
         "import os, sys, pathlib; from mdlm_jax.ui import modes; "
         "modes.record(pathlib.Path(sys.argv[1]), False, lambda tell: (tell('{}'), os._exit(9)))"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(path)], cwd=REPO).returncode == 9
-    assert path.read_text() == whole  # killed: what was there stays
-    assert modes.record(path, False, write) == "made" and list(tmp_path.iterdir()) == [path]
+    assert subprocess.run([sys.executable, "-c", code, str(other)], cwd=REPO).returncode == 9
+    assert not other.exists()  # killed: it is not there
+    assert modes.record(other, False, write) == "made" and sorted(tmp_path.iterdir()) == [other, path]
 
 
 @pytest.mark.parametrize("data", [b"", b"dear diary\n", b"\xff\n", b"{}\n"])

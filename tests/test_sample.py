@@ -31,7 +31,7 @@ def run(workdir):
 
 
 def test_command_end_to_end(workdir, run, child_env):
-    prompt = "The bushel [MASK] was"
+    prompt = "The bushel [EOS] was"
     command = [sys.executable, "-m", "mdlm_jax.sample", "--workdir", str(workdir), "--prompt", prompt]
     command += ["--length", "20", "--steps", "5", "--seed", "7", "--num_samples", "2"]
     done = subprocess.run(command, cwd=REPO, env=child_env, capture_output=True, text=True)
@@ -127,7 +127,7 @@ def test_a_full_canvas_is_the_default(run):
 @settings(max_examples=20)
 @given(prompt=st.text(max_size=20), length=st.integers(1, 8), seed=st.integers(0, 2**31 - 1))
 @example(prompt="", length=1, seed=0)
-@example(prompt="[MASK][PAD] [EOS]\n[SEP]", length=3, seed=0)
+@example(prompt="[SEP][PAD] [EOS]\n[SEP]", length=3, seed=0)
 @example(prompt="\x00\x1b[31m\r\n\x7f\u2028", length=3, seed=0)
 @example(prompt="👩‍👩‍👧é e\u0301 \ufeff\ufffd", length=3, seed=0)
 def test_any_prompt_stays_verbatim(run, prompt, length, seed):
@@ -159,7 +159,7 @@ def command(monkeypatch, capsys, *options) -> tuple[int, str]:
         (["--best_of", "0"], "--best_of must be at least 1"),
         (["--style", "3"], "--best_of=1 leaves nothing to choose"),
         (["--sentence_length", "12"], "--best_of=1 leaves nothing to choose"),
-        (["--stream", "--num_samples", "2"], "--stream and --record are for one text"),
+        (["--stream", "--num_samples", "2"], "are for one text; leave out --num_samples"),
         (["--output", "x.jsonl"], "--output needs --prompts"),
         (["--prompts", "absent.txt"], "absent.txt"),
         (["--again", "absent.json"], "there is no absent.json"),

@@ -33,10 +33,11 @@ class Parser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(given, namespace)
         if unknown:
             name = unknown[0].partition("=")[0]
-            what = "unknown option" if name.startswith("-") else "unexpected argument (are quotes missing?)"
+            what = "unknown option" if name.startswith("-") else "unexpected argument"
             commands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
             names = [option for parser in (self, *commands) for option in parser._option_string_actions]
-            self.error(f"{what} {name}{nearest(name, names)}")
+            hint = nearest(name, names) if name.startswith("-") else "; a text with spaces needs quotes"
+            self.error(f"{what} {name}{hint}")
         return options
 
     def error(self, message: str) -> NoReturn:
