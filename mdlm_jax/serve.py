@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mdlm_jax.configuration import Request, SampleError, SamplingConfig
+from mdlm_jax.evaluation.summary import no_run
 from mdlm_jax.ui import cli, options
 from mdlm_jax.ui.jobs import Engine, Frames, Work
 from mdlm_jax.ui.protocol import hello
@@ -23,7 +24,7 @@ def engine(run: "Trained", name: str) -> Engine:
     """What the page needs of a run."""
     import jax
 
-    from mdlm_jax.evaluation.candidates import GAP, LONGEST, generate
+    from mdlm_jax.evaluation.candidates import GAP, choose_length, generate
     from mdlm_jax.generation import Document, unmask
 
     special, base = dict(run.dataset.special_ids), run.config.sampling
@@ -33,9 +34,8 @@ def engine(run: "Trained", name: str) -> Engine:
         request, settings = options.settings_of(values, base)
         if request.best_of > 1:
             raise SampleError("--best_of is not for the page yet; python -m mdlm_jax.sample has it")
-        gaps = [int(gap[1] or 0) for gap in GAP.finditer(request.prompt) if not gap[2]]
-        if gaps.count(0) > GAPS or sum(gaps) > LONGEST:
-            raise SampleError(f"a text may have {GAPS} gaps ____, and {LONGEST} tokens in its other gaps")
+        if sum(not (gap[1] or gap[2]) for gap in GAP.finditer(request.prompt)) > GAPS:
+            raise SampleError(f"a text on the page may have {GAPS} gaps ____; say how long the others are")
         return request, settings
 
     def write(values: dict[str, Any]) -> Work:
@@ -60,12 +60,18 @@ def engine(run: "Trained", name: str) -> Engine:
 
         return Work(request.seed, frames)
 
-    return Engine(hello(name, pieces, special, run.config.model.seq_len - 1, base), write, branch)
+    def length(before: np.ndarray, after: np.ndarray) -> int:
+        return choose_length(run, list(map(int, before)), list(map(int, after)))
+
+    told = hello(name, pieces, special, run.config.model.seq_len - 1, base)
+    return Engine(told, write, branch, length)
 
 
 def run_command() -> int:
     """Serves until a Ctrl-C. Raises UserErrors and OSErrors, a line each."""
     a = options.page_parser().parse_args()
+    if not (a.workdir / "config.json").exists():
+        raise SampleError(f"{no_run(a.workdir)}; launch.py makes one")
     from mdlm_jax.ui.server import Server
 
     server = Server(a.host, a.port)

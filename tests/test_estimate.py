@@ -53,7 +53,7 @@ def held(compiled: jax.stages.Compiled) -> int:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("smoke", dict(remat="none", micro=8)),
+        pytest.param("smoke", dict(remat="none", micro=8), marks=pytest.mark.soak),
         pytest.param("smoke", dict(remat="dots", micro=1), marks=pytest.mark.soak),
         pytest.param("smoke", dict(remat="full", micro=8), marks=pytest.mark.soak),
         ("smoke", dict(remat="full", layers="unroll", causal=True)),

@@ -79,7 +79,7 @@ def test_a_window_shows_what_it_can(flags: list[bool], block: int, room: int):
     assert all(masked[hi : stop + further]) or hi - lo == room
 
 
-@pytest.mark.parametrize("name", ["whole", "ranked"])
+@pytest.mark.parametrize("name", ["ranked", pytest.param("whole", marks=pytest.mark.soak)])
 @settings(max_examples=8)
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 2**31))
 @example([True] * 60, 1)

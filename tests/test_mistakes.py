@@ -190,7 +190,7 @@ MISTAKES = [
     ("sample", "--workdir {flipped}", "has no intact checkpoint yet"),
     ("sample", "--workdir {trained} --record {book}", "book.txt is there already"),
     ("sample", "--workdir {trained} --prompts {book} --output {other}", "other.txt holds other things"),
-    ("sample", "--workdir {trained} --style Quatsch --best_of 2", "chapter Quatsch is not in the book; it is"),
+    ("sample", "--workdir {trained} --style Quatsch --best_of 2", "chapter Quatsch is not in the book; it"),
     ("sample", "--workdir {run} --remask 0.2 --sampler ancestral", "--remask=0.2 is nothing that"),
     ("sample", "--workdir {run} --seed -1", "--seed must be at least 0"),
     ("data_prep", "", "required: --book, --out"),
@@ -280,7 +280,13 @@ def invoke(program: str, arguments: list[str], monkeypatch) -> int:
     monkeypatch.chdir(REPO)
     if program == "launch":
         return cli.run(launch.command, "")
-    programs = {"sample": sample, "runs": runs, "data_prep": data_prep.__main__, "serve": serve, "watch": watch}
+    programs = {
+        "sample": sample,
+        "runs": runs,
+        "data_prep": data_prep.__main__,
+        "serve": serve,
+        "watch": watch,
+    }
     return programs[program].main()
 
 

@@ -147,7 +147,7 @@ LAWS = [
 
 
 # The soak has all of them, ten times as often.
-@pytest.mark.parametrize(("plan", "law", "prompt"), LAWS[:3] + LAWS[4:7] + LAWS[8:9])
+@pytest.mark.parametrize(("plan", "law", "prompt"), [LAWS[2], LAWS[4], LAWS[6], LAWS[8]])
 def test_the_law_of_the_texts(plan: Plan, law: Law, prompt: tuple):
     assert p_value(draws(20_000, plan, law, 1, prompt), enumerate_law(plan, law, prompt)) > 1e-4
 

@@ -112,10 +112,13 @@ def test_a_branch_is_that_of_its_parent_step_edit_and_seed(client):
     begun, deltas, ended = whole(client)
     assert begun["pinned"] == [3] and begun["tokens"][3] == 1 and begun["confidence"][3] == 1
     assert not [delta for delta in deltas if 3 in delta["at"]] and ended["text"][3] == "b"
+    pinned = begun["trajectory"]
+    # The model chooses how long what is written again shall be.
+    client.ask(type="branch", of=pinned, step=0, start=6, stop=9, length=0, token=None, options={})
+    places = len(begun["tokens"])
+    assert len(client.next("begun")["tokens"]) == places - 3 + 1 + 6 % 5
     # What is pinned stays so where it has moved to.
-    client.ask(
-        type="branch", of=begun["trajectory"], step=1, start=0, stop=0, length=2, token=None, options={}
-    )
+    client.ask(type="branch", of=pinned, step=1, start=0, stop=0, length=2, token=None, options={})
     assert client.next("begun")["pinned"] == [5]
 
 

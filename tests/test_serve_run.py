@@ -13,12 +13,12 @@ from conftest import REPO
 from toy_server import Client, serving
 
 from mdlm_jax.configuration import UserError
-from mdlm_jax.evaluation.candidates import generate
+from mdlm_jax.evaluation.candidates import LENGTHS, generate
 from mdlm_jax.frames import printable
 from mdlm_jax.generation import finish
 from mdlm_jax.run_directory import Trained, load
-from mdlm_jax.sample import settings_of
 from mdlm_jax.serve import engine
+from mdlm_jax.ui.options import settings_of
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_a_page_gets_the_text_of_the_command_and_branches_from_it(run):
         assert ended["text"] == printable(made["text"]) and ended["state"] == "done"
         assert ended["calls"] == made["network_calls"]
         assert ended["log_prob_per_token"] == pytest.approx(made["log_prob_per_token"], abs=1e-3)
-        prompt = len(begun["tokens"]) - 9
+        prompt = prompt_end = len(begun["tokens"]) - 9
         assert begun["given"] == [1] * prompt + [0] * 9
         edit = {"of": ended["trajectory"], "step": ended["calls"], "start": prompt, "stop": prompt + 4}
         texts = []
@@ -67,7 +67,6 @@ def test_a_page_gets_the_text_of_the_command_and_branches_from_it(run):
         refused = [
             {"best_of": 3},
             {"prompt": "____ " * 9},
-            {"prompt": "[MASK:60000]" * 9},
             {"sampler": "nothing"},
         ]
         for options in refused:
@@ -76,9 +75,13 @@ def test_a_page_gets_the_text_of_the_command_and_branches_from_it(run):
         for token in (hello["special"]["mask"], hello["special"]["eos"], 10**6):
             client.ask(type="branch", length=0, token=token, options={}, **pin)
             assert "no token" in client.next("error")["message"]
-        client.ask(type="write", options={"prompt": "a " * 400})  # found out when it is written
-        ended = client.next("ended")
-        assert ended["state"] == "failed" and "canvas" in ended["message"]
+        for prompt, told in (("a " * 400, "canvas"), ("[MASK:60000]" * 9, "tokens together")):
+            client.ask(type="write", options={"prompt": prompt})  # found out when it is written
+            ended = client.next("ended")
+            assert ended["state"] == "failed" and told in ended["message"]
+        client.ask(type="branch", length=0, token=None, options={}, **edit | {"step": 0})
+        (begun, *_), ended = written(client)
+        assert ended["state"] == "done" and len(begun["tokens"]) - (prompt_end + 5) in LENGTHS
         client.close()
 
 

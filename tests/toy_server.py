@@ -36,7 +36,7 @@ class Toy:
         self.closed = threading.Event()
         base = SamplingConfig("ancestral", 0, 1.0, 0, 1.0)
         told = protocol.hello("toy", PIECES, {"mask": MASK, "pad": PAD}, 64, base)
-        self.engine = Engine(told, self.write, self.branch)
+        self.engine = Engine(told, self.write, self.branch, lambda before, after: 1 + len(before) % 5)
 
     def write(self, values: dict[str, Any]) -> Work:
         """All masked, or a fault."""

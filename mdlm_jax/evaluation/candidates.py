@@ -38,6 +38,8 @@ def pieces(run: Trained, request: Request) -> list[Piece]:
         at = gap.end()
     if mistake := re.search(r"\[(MASK|EDIT)\b[^\]]{0,20}\]?", GAP.sub("", prompt), re.IGNORECASE):
         raise SampleError(f"{mistake[0]!r} is no gap; gaps are ____, [MASK:12] and [EDIT:words]")
+    if sum(piece.length for piece in found if isinstance(piece, Gap)) > LONGEST:
+        raise SampleError(f"the gaps have more than {LONGEST} tokens together")
     rest, ending = prompt[at:], encode(request.ending).ids
     length, apart = request.length, rest.endswith(" ")
     if length or not at:
@@ -50,14 +52,20 @@ def pieces(run: Trained, request: Request) -> list[Piece]:
     return [*found, encode(rest).ids, ending]
 
 
+def choose_length(run: Trained, before: list[int], after: list[int]) -> int:
+    """The likeliest length of a gap given the text around it (`gap_nats`), whose own tokens stay masked.
+
+    Before that text is read a length n has probability proportional to 1 / n.
+    """
+    return LENGTHS[int(np.argmin(gap_nats(run, before, after, LENGTHS) + np.log(LENGTHS)))]
+
+
 def choose_gaps(
     run: Trained, found: list[Piece], settings: SamplingConfig, seed: int
 ) -> tuple[list[Piece], int]:
     """The pieces of a request with a length for every gap that has none, and the network calls it took.
 
-    From the left: the likeliest length given the text around the gap, up to the next, while the gap itself
-    stays masked (`gap_nats`), so that nothing depends on what is written into it; before that text is read a
-    length n has probability proportional to 1 / n. Earlier gaps hold a first draft meanwhile.
+    From the left, by the text up to the next gap; earlier gaps hold a first draft meanwhile.
     """
     found, calls = list(found), 0
     before: list[int] = []
@@ -71,9 +79,8 @@ def choose_gaps(
         after = found[i + 1] if i + 1 < len(found) else []
         after = [] if isinstance(after, Gap) else after
         if not piece.length:
-            nats = gap_nats(run, before, after, LENGTHS) + np.log(LENGTHS)
+            found[i] = piece = Gap(choose_length(run, before, after), piece.apart)
             calls += len(LENGTHS)
-            found[i] = piece = Gap(LENGTHS[int(np.argmin(nats))], piece.apart)
         if i < last:
             room = run.config.model.seq_len - 1
             draft, _ = document(run, [before[-room:], piece, after[:room]])

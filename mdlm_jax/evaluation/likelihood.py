@@ -193,27 +193,28 @@ def gap_nats(
 ) -> np.ndarray:
     """float [len(lengths)]: the bound, in nats, of the tokens around a gap, for each length of it.
 
-    What is in the gap stays masked, which sums over all that could be written there. Of the text as much is
-    read as the canvas holds around the longest gap, and the same tokens are masked whatever the length, so
-    that only the length differs.
+    The gap, and what else is masked, stays so, which sums over all that could be written there. Of the text
+    as much is read as the canvas holds around the longest gap, and the same tokens are hidden whatever the
+    length, so that only the length differs.
     """
     model, special = run.config.model, run.dataset.special_ids
     room = model.seq_len - 1 - max(lengths)
     left = min(len(before), max(room // 2, room - len(after)))
     before, after = before[len(before) - left :], after[: room - left]
     given = np.array([*before, *after], np.int32)
-    if not len(given):
+    rng, found, known = np.random.default_rng(0), [], np.flatnonzero(given != special["mask"])
+    if not len(known):
         return np.zeros(len(lengths))
-    rng, found = np.random.default_rng(0), []
-    count = np.ceil(len(given) * (np.arange(strata) + rng.random(strata)) / strata).astype(int)
-    chosen = rng.random((strata, len(given))).argsort(1).argsort(1) < count[:, None]
+    count = np.ceil(len(known) * (np.arange(strata) + rng.random(strata)) / strata).astype(int)
+    chosen = np.zeros((strata, len(given)), bool)
+    chosen[:, known] = rng.random((strata, len(known))).argsort(1).argsort(1) < count[:, None]
     for length in lengths:
         place = 1 + np.arange(len(given)) + length * (np.arange(len(given)) >= left)
         tokens = np.full((strata, model.seq_len), special["pad"], np.int32)
         tokens[:, 0], tokens[:, 1 + left : 1 + left + length] = special["eos"], special["mask"]
         tokens[:, place], masked = given, np.zeros(tokens.shape, bool)
         masked[:, place], real = chosen, tokens != special["pad"]
-        weights = jnp.asarray(masked * len(given) / count[:, None], jnp.float32)
+        weights = jnp.asarray(masked * len(known) / count[:, None], jnp.float32)
         hidden = jnp.asarray(np.where(masked, special["mask"], tokens))
         corrupted = diffusion.Corrupted(hidden, jnp.asarray(masked), weights)
         nats = _masked_sum(model, run.compute_params, run.forbidden, tokens, real, corrupted)

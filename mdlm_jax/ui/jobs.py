@@ -37,6 +37,8 @@ class Engine:
     write: Callable[[Values], Work]
     # tokens int [N], some masked; how sure they are, float [N]; the token that is pinned, if one is
     branch: Callable[[np.ndarray, np.ndarray, int | None, Values], Work]
+    # places for a gap between tokens int [N] before it and after it, some of them masked
+    length: Callable[[np.ndarray, np.ndarray], int]
 
 
 class Viewer:
@@ -196,7 +198,8 @@ class Jobs:
             raise UserError(f"trajectory {edit.of} has no step {edit.step} (yet)") from None
         if edit.stop > len(found.tokens):
             raise UserError(f"trajectory {edit.of} has {len(found.tokens)} places, not {edit.stop}")
-        number = 1 if edit.token is not None else edit.length or edit.stop - edit.start
+        number = 1 if edit.token is not None else edit.length
+        number = number or self.engine.length(found.tokens[: edit.start], found.tokens[edit.stop :])
         if len(found.tokens) - (edit.stop - edit.start) + number > LONGEST:
             raise UserError(f"a document may have {LONGEST} tokens")
         mask = self.engine.hello["special"]["mask"]
