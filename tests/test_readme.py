@@ -87,7 +87,7 @@ def test_every_command_runs_in_order(tmp_path, child_env):
     script = "\n".join(["set -e", *(c for c in COMMANDS if c not in MAKE)])
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=child_env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("--- seed") == 3 + 4 and done.stdout.count("--- seed 0,") == 1 + 4
+    assert done.stdout.count("--- seed") == 3 + 5 and done.stdout.count("--- seed 0,") == 1 + 5
     assert done.stdout.count("It was") >= 3 and " and that was the end of it." in done.stdout
     assert "is finished" in done.stderr and "Weights and tokenizer of runs/mine" in done.stderr
     assert (folder / "runs/mine/report/report.json").exists() and not (folder / "runs/next").exists()
