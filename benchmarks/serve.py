@@ -31,9 +31,9 @@ from sampling import trained
 
 from mdlm_jax.evaluation.candidates import generate
 from mdlm_jax.generation import finish
-from mdlm_jax.sample import SHOWN, settings_of
 from mdlm_jax.serve import engine
 from mdlm_jax.ui.jobs import VIEWERS, Engine, Frames, Work
+from mdlm_jax.ui.options import SHOWN, settings_of
 from mdlm_jax.ui.server import Server
 
 WATCHED = {"preset": "default", "length": 512}  # several windows, so that a text lasts longer than noise
