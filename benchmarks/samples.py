@@ -19,7 +19,7 @@ from mdlm_jax.evaluation.candidates import generate
 from mdlm_jax.frames import printable
 from mdlm_jax.generation import finish
 from mdlm_jax.run_directory import load
-from mdlm_jax.sample import settings_of
+from mdlm_jax.ui.options import settings_of
 
 COPY = 13
 
