@@ -19,8 +19,8 @@ from data_prep.checkpoint import find_model, read_safetensors, read_settings
 from data_prep.embed import LsaEmbedder, adjacent_auc, unit
 from data_prep.pipeline import split_book
 from data_prep.pretrained import KeptVectors, open_embedder
+from data_prep.read import read_corpus
 from data_prep.segment import book_sentences
-from data_prep.text import read_book
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--book", type=Path, default=ROOT / "data_prep/books/the_sixty_fifth_pint.txt")
     parser.add_argument("--embedders", nargs="+", default=["lsa", "bert:all-MiniLM-L6-v2"])
     a = parser.parse_args()
-    sentences = book_sentences(split_book(read_book(a.book).text, PrepConfig())[0])
+    sentences = book_sentences(split_book(read_corpus(a.book).documents, PrepConfig())[0])
     texts, chapter = [s.text for s in sentences], np.array([s.chapter for s in sentences])
     print(f"{a.book.name}: {len(texts)} sentences, {sum(len(text.split()) for text in texts)} words\n")
     print("| embedder | AUC | first, CPU s | again, CPU s | floor, CPU s | rate, GFLOP/s |")

@@ -1,6 +1,7 @@
 """The shape of the project: who may import whom, how long files may be, and what may not be in them."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -167,4 +168,17 @@ def test_public_names_have_docstrings(package: str):
         for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, kinds) and not node.name.startswith("_") and not ast.get_docstring(node)
     ]
+    assert not faults, "\n".join(faults)
+
+
+def test_benchmarks_use_what_there_is():
+    """They are too slow to run here; a name that has moved would be noticed months later."""
+    faults = []
+    for path in python_files("benchmarks"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0]
+            if named in ("mdlm_jax", "data_prep", "configs"):
+                module = importlib.import_module(node.module)
+                there = [*dir(module), *(p.stem for p in Path(module.__file__).parent.glob("*.py"))]
+                faults += [f"{path.name}: {node.module}.{a.name}" for a in node.names if a.name not in there]
     assert not faults, "\n".join(faults)
