@@ -201,7 +201,7 @@ SAMPLING_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "creative": {"temperature": 1.0, "top_p": 0.97},
     "conservative": {"temperature": 0.4, "top_p": 0.8},
-    "fast": {"sampler": "interleaved", "steps": 4, "block": 64, "cache": True, "temperature": 0.6},
+    "fast": {"sampler": "interleaved", "steps": 4, "block": 64, "cache": True},
 }
 
 
