@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdlm_jax.configuration import SamplingConfig, UserError
-from mdlm_jax.sample import settings_of
+from mdlm_jax.ui.options import settings_of
 from mdlm_jax.ui.protocol import LARGEST, MOST, Branch, Follow, Stop, Write, hello, parse
 from mdlm_jax.ui.trajectory import plain
 
