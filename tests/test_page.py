@@ -29,7 +29,8 @@ def test_a_text_is_written_paused_and_scrubbed(visit):
     at, left = steps(page), masks(page)
     head = last(page, "ended")["calls"]
     assert 0 < at < head and left > 0
-    assert page.locator("#text .now").count() == len(page.locator("#text .now").all()) > 0
+    shown = deltas(page)[at - 1]
+    assert page.locator("#text .now").count() == shown["masked"].count(0) > 0
     page.click("#forward")
     assert steps(page) == at + 1 and masks(page) < left
     page.click("#back")
@@ -52,6 +53,15 @@ def test_a_text_is_written_paused_and_scrubbed(visit):
     page.press("#scrub", "End")
     whens = page.locator("#text [data-state=written]").evaluate_all("all => all.map(x => +x.dataset.when)")
     assert sorted(set(whens)) == list(range(1, head + 1))
+
+
+def deltas(page: Any) -> list[dict[str, Any]]:
+    """The steps of the latest text that the server told of."""
+    number, found = last(page, "begun")["trajectory"], []
+    for told in page.heard:
+        if told["type"] == "deltas" and told["trajectory"] == number:
+            found += told["deltas"]
+    return found
 
 
 def begin_long(page: Any) -> None:
@@ -87,31 +97,142 @@ def test_a_mistake_is_told_in_one_line(visit):
     assert alert.get_attribute("role") == "alert" and "\n" not in str(alert.text_content())
     write(page, "", 4)
     expect(alert).to_be_empty()
+    page.fill("#prompt", "word " * 400)  # more than there is room for: it fails before there is a text
+    page.fill("#option-length", "")
+    page.click("#write")
+    expect(alert).not_to_be_empty()
+    assert alert.text_content() == last(page, "ended")["message"] and last(page, "ended")["calls"] == 0
+    write(page, "", 4)
+    expect(alert).to_be_empty()
+
+
+class Wire:
+    """The page's WebSockets: what the page said, and a hand on what it hears."""
+
+    def __init__(self, page: Any):
+        self.routes: list[Any] = []
+        self.said: list[dict[str, Any]] = []
+        self.hello: dict[str, Any] = {}  # laid over the server's
+        page.route_web_socket("**/ws", self.route)
+
+    def route(self, route: Any) -> None:
+        server = route.connect_to_server()
+        route.on_message(lambda text: [self.said.append(json.loads(text)), server.send(text)])
+        server.on_message(lambda text: route.send(self.laid(text)))
+        self.routes.append(route)
+
+    def laid(self, text: str) -> str:
+        told = json.loads(text)
+        return json.dumps(told | self.hello) if told["type"] == "hello" else text
+
+    def drop(self, page: Any) -> None:
+        """Closes the page's socket and waits until the page has another."""
+        self.routes[-1].close()
+        expect(page.locator("#link")).to_contain_text("lost")
+        expect(page.locator("#link")).to_be_empty()
+
+
+def wired(visit: Callable[..., Any]) -> tuple[Any, Wire]:
+    """A page and its wire."""
+    wires: list[Wire] = []
+    page = visit(lambda page: wires.append(Wire(page)))
+    return page, wires[0]
 
 
 def test_a_dropped_socket_comes_back_where_it_was(visit):
-    routes, said = [], []
-
-    def hear(route: Any) -> None:
-        server = route.connect_to_server()
-        route.on_message(lambda text: [said.append(json.loads(text)), server.send(text)])
-        routes.append(route)
-
-    page = visit(lambda page: page.route_web_socket("**/ws", hear))
+    page, wire = wired(visit)
     begin_long(page)
-    routes[-1].close()
-    expect(page.locator("#link")).to_contain_text("lost")
-    expect(page.locator("#link")).to_be_empty()
-    assert len(routes) == 2
+    wire.drop(page)
+    assert len(wire.routes) == 2
     page.locator("#stop").dispatch_event("click")
     expect(page.locator("#stop")).to_be_disabled()
     page.press("#scrub", "End")
     other = visit()  # which hears all of it from the start
     expect(other.locator("#scrub")).to_have_attribute("max", str(page.get_attribute("#scrub", "max")))
     other.press("#scrub", "End")
-    [asked] = [message for message in said if message["type"] == "follow" and message["from"]]
+    [asked] = [message for message in wire.said if message["type"] == "follow" and message["from"]]
     assert asked["from"] < steps(page) == steps(other)
     assert plain(page) == plain(other)
+
+
+def test_a_dropped_socket_comes_back_to_a_text_that_waits(visit):
+    busy, (page, wire) = visit(), wired(visit)
+    write(page, "", 4)
+    shown = page.locator("#texts [aria-current] .number").text_content()
+    begin_long(busy)
+    page.fill("#option-length", "6")
+    page.click("#write")
+    expect(page.locator("#queue")).to_contain_text("Waiting")
+    wire.drop(page)
+    busy.click("#stop")
+    expect(page.locator("#texts [aria-current] .number")).not_to_have_text(str(shown))
+    settle(page)
+    assert page.locator("#text span").count() == 6
+
+
+def test_texts_of_another_server_are_for_reading(visit):
+    page, wire = wired(visit)
+    begin_long(page)
+    status = page.locator("#status")
+    number = page.locator("#texts [aria-current]").get_attribute("data-text")
+    page.locator("#text span").first.click()
+    wire.hello = {"server": "another"}
+    wire.drop(page)
+    expect(status).to_contain_text("the server was started again")
+    expect(page.locator("#panel")).to_contain_text("no branch can begin in it")
+    expect(page.locator("#panel form button")).to_be_disabled()
+    for button in page.locator("#mask, #anew, #panel table button").all():
+        expect(button).to_be_disabled()
+    expect(page.locator("#texts [aria-current]")).to_have_count(0)
+    expect(page.locator("#stop")).to_be_disabled()
+    page.press("#text [tabindex='0']", "m")
+    expect(page.locator("#error")).to_contain_text("no branch can begin in it")
+    assert [message for message in wire.said if message["type"] == "branch"] == []
+    page.locator(f"#texts [data-text='{number}']").click()  # another text, by the same number
+    expect(status).to_contain_text("being written")
+    page.click("#stop")
+    expect(status).to_contain_text("stopped")
+    page.press("#text [tabindex='0']", "m")
+    expect(page.locator("#texts [aria-current]")).to_contain_text(f"branch of {number}")
+    page.locator("#stop").dispatch_event("click")
+
+
+def test_a_branch_has_the_options_of_the_form_and_no_others(visit):
+    page = visit()
+    page.click("#more summary")
+    page.select_option("#option-sampler", "confidence")
+    page.fill("#option-threshold", "0.9")
+    write(page, "", 12)
+    page.fill("#option-threshold", "")
+    page.select_option("#option-sampler", "ancestral")
+    page.locator("#text span").nth(3).click()
+    page.get_by_role("button", name="Mask again").click()
+    expect(page.locator("#texts [aria-current]")).to_contain_text("branch")
+    settle(page)
+    assert last(page, "begun")["options"].keys() == {"sampler", "seed"}
+
+
+KEPT = "() => import('/static/history.js').then(({ History }) => History.prototype)"
+
+
+def test_texts_that_the_server_forgot_are_forgotten(visit):
+    page, wire = wired(visit)
+    for _ in range(3):
+        write(page, "", 4)
+    tools = page.context.new_cdp_session(page)
+
+    def kept() -> int:
+        asked = {"expression": f"({KEPT})()", "awaitPromise": True}
+        prototype = tools.send("Runtime.evaluate", asked)["result"]["objectId"]
+        found = tools.send("Runtime.queryObjects", {"prototypeObjectId": prototype})["objects"]["objectId"]
+        count = {"objectId": found, "functionDeclaration": "function() { return this.length; }"}
+        return int(tools.send("Runtime.callFunctionOn", count)["result"]["value"])
+
+    assert kept() >= 3
+    shown = plain(page)
+    wire.routes[-1].send(json.dumps({"type": "trajectories", "trajectories": []}))
+    expect(page.locator("#texts li")).to_have_count(0)
+    assert kept() == 1 and plain(page) == shown
 
 
 def test_a_token_tells_its_story_and_is_masked_again(visit):
@@ -160,6 +281,9 @@ def test_a_token_is_replaced_and_a_branch_starts_at_an_earlier_step(visit):
     page.fill("#word", "xyzzyxyzzy")
     page.get_by_role("button", name="Replace", exact=True).click()
     expect(page.locator("#panel [role=alert]")).to_contain_text("not one token")
+    page.fill("#word", "")
+    page.get_by_role("button", name="Replace", exact=True).click()
+    expect(page.locator("#panel [role=alert]")).to_have_text("Type a word.")
     page.fill("#word", "the")
     page.get_by_role("button", name="Replace", exact=True).click()
     expect(page.locator("#texts [aria-current]")).to_contain_text(f"branch of {begun['trajectory']}")

@@ -13,6 +13,7 @@ from page_visit import plain, write
 from mdlm_jax.frames import printable
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.ui import replay
+from mdlm_jax.ui.protocol import LONGEST
 
 pytest_plugins = ["page_browser"]
 
@@ -106,6 +107,12 @@ def test_any_tokens_are_decoded_as_python_does(visit, smoke_run):
     assert any(
         "\ufffd" in text for text in told(visit(), smoke_run, [chance.choices(ids, k=40) for _ in range(60)])
     )
+
+
+def test_a_text_may_be_as_long_as_any(visit, smoke_run):
+    """More tokens than a call takes arguments."""
+    [text] = told(visit(), smoke_run, [LONGEST * [5]])
+    assert len(text) >= LONGEST
 
 
 @pytest.mark.soak
