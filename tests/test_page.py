@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_visit import expect, last, masks, plain, settle, steps, write
+from page_visit import LONG, begin_long, expect, last, masks, plain, settle, steps, write
 
 pytest_plugins = ["page_browser"]
 
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-LONG = {"length": 900, "sampler": "left_to_right", "steps": 0}  # a text that takes a while
 
 
 def test_a_text_is_written_paused_and_scrubbed(visit):
@@ -64,17 +63,6 @@ def deltas(page: Any) -> list[dict[str, Any]]:
     return found
 
 
-def begin_long(page: Any) -> None:
-    """Asks for a text that takes a while, and returns in the middle of it."""
-    page.select_option("#speed", "15", force=True)
-    page.click("#more summary")
-    page.fill("#option-length", str(LONG["length"]))
-    page.select_option("#option-sampler", str(LONG["sampler"]))
-    page.fill("#option-steps", str(LONG["steps"]))
-    page.click("#write")
-    expect(page.locator("#status")).to_have_text(re.compile(r"step [1-9].*being written"))
-
-
 def test_a_text_waits_and_another_is_stopped(visit):
     busy, page = visit(), visit()
     begin_long(busy)
@@ -106,97 +94,6 @@ def test_a_mistake_is_told_in_one_line(visit):
     expect(alert).to_be_empty()
 
 
-class Wire:
-    """The page's WebSockets: what the page said, and a hand on what it hears."""
-
-    def __init__(self, page: Any):
-        self.routes: list[Any] = []
-        self.said: list[dict[str, Any]] = []
-        self.hello: dict[str, Any] = {}  # laid over the server's
-        page.route_web_socket("**/ws", self.route)
-
-    def route(self, route: Any) -> None:
-        server = route.connect_to_server()
-        route.on_message(lambda text: [self.said.append(json.loads(text)), server.send(text)])
-        server.on_message(lambda text: route.send(self.laid(text)))
-        self.routes.append(route)
-
-    def laid(self, text: str) -> str:
-        told = json.loads(text)
-        return json.dumps(told | self.hello) if told["type"] == "hello" else text
-
-    def drop(self, page: Any) -> None:
-        """Closes the page's socket and waits until the page has another."""
-        self.routes[-1].close()
-        expect(page.locator("#link")).to_contain_text("lost")
-        expect(page.locator("#link")).to_be_empty()
-
-
-def wired(visit: Callable[..., Any]) -> tuple[Any, Wire]:
-    """A page and its wire."""
-    wires: list[Wire] = []
-    page = visit(lambda page: wires.append(Wire(page)))
-    return page, wires[0]
-
-
-def test_a_dropped_socket_comes_back_where_it_was(visit):
-    page, wire = wired(visit)
-    begin_long(page)
-    wire.drop(page)
-    assert len(wire.routes) == 2
-    page.locator("#stop").dispatch_event("click")
-    expect(page.locator("#stop")).to_be_disabled()
-    page.press("#scrub", "End")
-    other = visit()  # which hears all of it from the start
-    expect(other.locator("#scrub")).to_have_attribute("max", str(page.get_attribute("#scrub", "max")))
-    other.press("#scrub", "End")
-    [asked] = [message for message in wire.said if message["type"] == "follow" and message["from"]]
-    assert asked["from"] < steps(page) == steps(other)
-    assert plain(page) == plain(other)
-
-
-def test_a_dropped_socket_comes_back_to_a_text_that_waits(visit):
-    busy, (page, wire) = visit(), wired(visit)
-    write(page, "", 4)
-    shown = page.locator("#texts [aria-current] .number").text_content()
-    begin_long(busy)
-    page.fill("#option-length", "6")
-    page.click("#write")
-    expect(page.locator("#queue")).to_contain_text("Waiting")
-    wire.drop(page)
-    busy.click("#stop")
-    expect(page.locator("#texts [aria-current] .number")).not_to_have_text(str(shown))
-    settle(page)
-    assert page.locator("#text span").count() == 6
-
-
-def test_texts_of_another_server_are_for_reading(visit):
-    page, wire = wired(visit)
-    begin_long(page)
-    status = page.locator("#status")
-    number = page.locator("#texts [aria-current]").get_attribute("data-text")
-    page.locator("#text span").first.click()
-    wire.hello = {"server": "another"}
-    wire.drop(page)
-    expect(status).to_contain_text("the server was started again")
-    expect(page.locator("#panel")).to_contain_text("no branch can begin in it")
-    expect(page.locator("#panel form button")).to_be_disabled()
-    for button in page.locator("#mask, #anew, #panel table button").all():
-        expect(button).to_be_disabled()
-    expect(page.locator("#texts [aria-current]")).to_have_count(0)
-    expect(page.locator("#stop")).to_be_disabled()
-    page.press("#text [tabindex='0']", "m")
-    expect(page.locator("#error")).to_contain_text("no branch can begin in it")
-    assert [message for message in wire.said if message["type"] == "branch"] == []
-    page.locator(f"#texts [data-text='{number}']").click()  # another text, by the same number
-    expect(status).to_contain_text("being written")
-    page.click("#stop")
-    expect(status).to_contain_text("stopped")
-    page.press("#text [tabindex='0']", "m")
-    expect(page.locator("#texts [aria-current]")).to_contain_text(f"branch of {number}")
-    page.locator("#stop").dispatch_event("click")
-
-
 def test_a_branch_has_the_options_of_the_form_and_no_others(visit):
     page = visit()
     page.click("#more summary")
@@ -210,29 +107,6 @@ def test_a_branch_has_the_options_of_the_form_and_no_others(visit):
     expect(page.locator("#texts [aria-current]")).to_contain_text("branch")
     settle(page)
     assert last(page, "begun")["options"].keys() == {"sampler", "seed"}
-
-
-KEPT = "() => import('/static/history.js').then(({ History }) => History.prototype)"
-
-
-def test_texts_that_the_server_forgot_are_forgotten(visit):
-    page, wire = wired(visit)
-    for _ in range(3):
-        write(page, "", 4)
-    tools = page.context.new_cdp_session(page)
-
-    def kept() -> int:
-        asked = {"expression": f"({KEPT})()", "awaitPromise": True}
-        prototype = tools.send("Runtime.evaluate", asked)["result"]["objectId"]
-        found = tools.send("Runtime.queryObjects", {"prototypeObjectId": prototype})["objects"]["objectId"]
-        count = {"objectId": found, "functionDeclaration": "function() { return this.length; }"}
-        return int(tools.send("Runtime.callFunctionOn", count)["result"]["value"])
-
-    assert kept() >= 3
-    shown = plain(page)
-    wire.routes[-1].send(json.dumps({"type": "trajectories", "trajectories": []}))
-    expect(page.locator("#texts li")).to_have_count(0)
-    assert kept() == 1 and plain(page) == shown
 
 
 def test_a_token_tells_its_story_and_is_masked_again(visit):
