@@ -11,6 +11,7 @@ import platform
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,15 @@ def locked(workdir: Path) -> Iterator[None]:
     """Holds `workdir` until the process ends, however it does. Raises RunError when another trains there."""
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / "lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"another process is training in {workdir}; wait for it, or stop it") from None
+        for again in (True, False):  # who only looks whether it is held (runs, watch) holds it for an instant
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not again:
+                    told = f"another process is training in {workdir}; wait for it, or stop it"
+                    raise RunError(told) from None
+                time.sleep(0.05)
         yield
 
 

@@ -21,8 +21,8 @@ from mdlm_jax.ui.replay import replay
 def run_command() -> int:
     """Samples and prints; 1 where --again gave another text. Raises UserErrors and OSErrors, a line each."""
     a = options.parser().parse_args()
-    if a.replay:
-        replay(a.replay, functools.partial(terminal.shown, a.ui != "plain", a.speed), print)
+    if recorded := options.replays(a):
+        replay(recorded, functools.partial(terminal.shown, a.ui != "plain", a.speed), print)
         return 0
     told, given, jobs = options.asked(a)
     if not (a.workdir / "config.json").exists():
@@ -33,7 +33,7 @@ def run_command() -> int:
     from mdlm_jax.run_directory import cache_compilations, load
 
     cache_compilations(Path(__file__).resolve().parent.parent / ".jax_cache")
-    weights = told.get("weights", a.weights)
+    weights = told.get("weights") or a.weights or "ema"
     run = load(a.workdir, weights)
     base, marks = run.config.sampling, {"weights": weights, "model_hash": run.model_hash}
     order = sorted(given.keys() & {"sampler", "steps", "threshold", "schedule", "remask", "cache"})

@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,11 @@ from mdlm_jax.ui import cli, options
 from mdlm_jax.ui.jobs import Engine, Frames, Work
 from mdlm_jax.ui.protocol import hello
 
-if TYPE_CHECKING:
-    from mdlm_jax.run_directory import Trained
-
 GAPS = 8  # of unknown length in a text: choosing one takes a while in which nothing can be seen or stopped
 
 
-def engine(run: "Trained", name: str) -> Engine:
-    """What the page needs of a run."""
+def engine(run: Any, name: str) -> Engine:
+    """What the page needs of a `Trained` run."""
     import jax
 
     from mdlm_jax.evaluation.candidates import GAP, choose_length, generate

@@ -5,22 +5,18 @@ Reads the run's files alone; now and then the newest weights write a short text,
 
 import sys
 import time
-from pathlib import Path
 
 from mdlm_jax.evaluation.summary import RunsError, in_training, is_run, no_run
-from mdlm_jax.ui import cli
+from mdlm_jax.ui import cli, options
 from mdlm_jax.ui.monitor import Monitor, Run, Writer, follow, plain
 
 
 def run_command() -> None:
     """Follows a run. Raises RunsError for a path that is none and never will be."""
-    p = cli.Parser(prog="python -m mdlm_jax.watch", description="Follow a training run; q ends it.")
-    p.add_argument("run", type=Path, metavar="RUN", help="its directory; it may not have begun yet")
-    p.add_argument("--once", action="store_true", help="say how it stands, and end")
-    p.add_argument("--no_sample", action="store_true", help="let the weights write nothing meanwhile")
-    a = p.parse_args()
+    a = options.watch_parser().parse_args()
     begun, monitor = is_run(a.run), Monitor(a.run)
-    others = {x.name for x in a.run.iterdir()} - {"data", "lock"} if a.run.is_dir() else a.run.exists()
+    names = {x.name for x in a.run.iterdir()} if a.run.is_dir() else {"a file"} if a.run.exists() else set()
+    others = names and not any(n in ("data", "lock") or n.startswith(".data.") for n in names)
     if not begun and (a.once or others):
         raise RunsError(no_run(a.run))
     command = [sys.executable, "-m", "mdlm_jax.sample", "--workdir", str(a.run), "--prompts", "/dev/stdin"]

@@ -139,3 +139,22 @@ def test_a_far_gap_is_judged_by_what_is_around_it(run):
     before, after = encode((word * 40).rstrip()).ids, encode(word * 40).ids
     nats = [gap_nats(run, before[-k:], after[:k], LENGTHS) for k in (seen, 3 * seen)]
     np.testing.assert_array_equal(*nats)  # what is further away is not read
+
+
+def test_what_stands_after_a_gap_counts_to_its_end(run, monkeypatch):
+    """The rest of the prompt and the ending are two pieces; both are text after the gap."""
+    seen = []
+    monkeypatch.setattr(candidates, "choose_length", lambda _, *sides: seen.append(sides) or 2)
+    encode = run.tokenizer.encode
+    request = Request(prompt="She took the ____ of", ending=" it and left.")
+    found, _ = choose_gaps(run, pieces(run, request), COLD, 0)
+    assert seen == [(encode("She took the").ids, encode(" of").ids + encode(" it and left.").ids)]
+    assert [p for p in found if isinstance(p, Gap)] == [Gap(2, True)]
+
+
+def test_no_more_is_drafted_than_is_read(run):
+    """A gap of known length before one that is unknown; nor is it drafted twice."""
+    most = run.config.model.seq_len - 1
+    found = [Gap(40 * most), [5], Gap(3), [5], Gap(0), [6]]
+    _, calls = choose_gaps(run, found, COLD, 0)
+    assert calls <= COLD.steps + len(LENGTHS)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
 from collections.abc import Generator
@@ -16,7 +17,7 @@ from mdlm_jax.evaluation import style
 from mdlm_jax.evaluation.likelihood import gap_nats
 from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.frames import SampleFrame
-from mdlm_jax.generation import Frames, Gap, Piece, document, finish, for_twin, unmask
+from mdlm_jax.generation import Document, Frames, Gap, Piece, document, finish, for_twin, unmask
 from mdlm_jax.run_directory import Trained
 
 LONGEST = 65_536  # tokens of a gap
@@ -65,28 +66,21 @@ def choose_gaps(
 ) -> tuple[list[Piece], int]:
     """The pieces of a request with a length for every gap that has none, and the network calls it took.
 
-    From the left, by the text up to the next gap; earlier gaps hold a first draft meanwhile.
+    From the left, by the text up to the next gap; what is still to be written before is drafted for it.
     """
-    found, calls = list(found), 0
-    before: list[int] = []
-    last = max(
-        (i for i, piece in enumerate(found) if isinstance(piece, Gap) and not piece.length), default=-1
-    )
-    for i, piece in enumerate(found[: last + 1]):
-        if not isinstance(piece, Gap):
-            before += piece
-            continue
-        after = found[i + 1] if i + 1 < len(found) else []
-        after = [] if isinstance(after, Gap) else after
-        if not piece.length:
-            found[i] = piece = Gap(choose_length(run, before, after), piece.apart)
+    found, calls, before = list(found), 0, np.zeros(0, np.int32)
+    unknown = [i for i, piece in enumerate(found) if isinstance(piece, Gap) and not piece.length]
+    for i, piece in enumerate(found[: max(unknown, default=-1) + 1]):
+        if i in unknown and isinstance(piece, Gap):
+            before = before[-(run.config.model.seq_len - 1) :]  # all that is ever read
+            draft = Document(before[None], np.ones((1, len(before))), np.zeros(len(before), bool))
+            calls += finish(unmask(run, draft, jax.random.key(seed), settings))  # in place
+            until = itertools.takewhile(lambda piece: not isinstance(piece, Gap), found[i + 1 :])
+            after = [token for piece in until for token in piece]
+            found[i] = piece = Gap(choose_length(run, before.tolist(), after), piece.apart)
             calls += len(LENGTHS)
-        if i < last:
-            room = run.config.model.seq_len - 1
-            draft, _ = document(run, [before[-room:], piece, after[:room]])
-            at = len(before[-room:])
-            calls += finish(unmask(run, draft, jax.random.key(seed), settings))
-            before += draft.tokens[0, at : at + piece.length].tolist()
+        text, _ = document(run, [piece])
+        before = np.concatenate([before, text.tokens[0]])
     return found, calls
 
 

@@ -71,5 +71,6 @@ def run(command: Callable[[], int | None], interrupted: str) -> int:
         told = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             told = f"{error.filename}: {(error.strerror or '').lower()}"
-        print(("" if stopped else "error: ") + " ".join(told.split()), file=sys.stderr)
+        told = "".join(c for c in " ".join(told.split()) if c.isprintable())  # files may hold anything
+        print(("" if stopped else "error: ") + told, file=sys.stderr)
         return code

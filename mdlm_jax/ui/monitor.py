@@ -12,7 +12,9 @@ import math
 import os
 import re
 import shlex
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -299,7 +301,7 @@ class Writer:
             if self._child.poll() is None:
                 return True
             out = self._child.stdout.read() if self._child.stdout else b""
-            self.__exit__()
+            self._end()
             with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
                 told = json.loads(out)
                 self.sample = str(told["checkpoint"]), str(told["text"])
@@ -321,10 +323,15 @@ class Writer:
         return True
 
     def __enter__(self) -> "Writer":
+        """From here on a SIGTERM ends the process too."""
+        self._before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the process."""
+        self._end()
+        signal.signal(signal.SIGTERM, self._before)
+
+    def _end(self) -> None:
         if self._child is not None:
             self._child.terminate()
             with self._child:

@@ -35,7 +35,7 @@ def parser() -> cli.Parser:
     p = cli.Parser(usage=usage, description="Let a trained model write.")
     p.add_argument("--workdir", type=Path, metavar="RUN", help="a run directory of launch.py")
     p.add_argument("--num_samples", type=int, default=1, metavar="INT", help="texts, a seed each (1)")
-    p.add_argument("--weights", choices=("ema", "params"), default="ema", help="average (default) or last")
+    p.add_argument("--weights", choices=("ema", "params"), help="average (default) or last")
     live = p.add_mutually_exclusive_group()
     live.add_argument("--stream", action="store_true", help="print every step as a line of JSON")
     live.add_argument("--ui", choices=("terminal", "plain"), help="terminal (default of --replay): watch it")
@@ -66,6 +66,15 @@ def page_parser() -> cli.Parser:
                    "the page needs the token that is printed (127.0.0.1)")  # fmt: skip
     p.add_argument("--port", type=int, default=8000, metavar="INT", help="port; 0: any that is free (8000)")
     p.add_argument("--weights", choices=("ema", "params"), default="ema", help="average (default) or last")
+    return p
+
+
+def watch_parser() -> cli.Parser:
+    """The command line of `python -m mdlm_jax.watch`."""
+    p = cli.Parser(prog="python -m mdlm_jax.watch", description="Follow a training run; q ends it.")
+    p.add_argument("run", type=Path, metavar="RUN", help="its directory; it may not have begun yet")
+    p.add_argument("--once", action="store_true", help="say how it stands, and end")
+    p.add_argument("--no_sample", action="store_true", help="let the weights write nothing meanwhile")
     return p
 
 
@@ -111,6 +120,16 @@ def read_prompts(path: Path, check: Callable[[Values], object]) -> list[Values]:
     return found
 
 
+def replays(a: Any) -> Path | None:
+    """The recording that is to be shown. Raises SampleError for options that have no meaning beside it."""
+    others = {k: v for k, v in vars(a).items() if k not in ("replay", "ui", "speed", "workdir")}
+    plain = vars(parser().parse_args([]))
+    if a.replay and (meant := sorted(name for name, value in others.items() if value != plain[name])):
+        raise SampleError(f"--replay shows what was recorded; leave out --{meant[0]}")
+    path: Path | None = a.replay
+    return path
+
+
 def asked(a: Any) -> tuple[Values, Values, list[Values]]:
     """What --again tells, the options that hold for all texts, and those of each text. Raises SampleError.
 
@@ -120,6 +139,10 @@ def asked(a: Any) -> tuple[Values, Values, list[Values]]:
     given = {name: value for name in NAMES if (value := getattr(a, name)) is not None}
     if a.again and given:
         raise SampleError(f"--again takes every option from its file; leave out --{min(given)}")
+    if a.again and a.weights:
+        raise SampleError("--again takes the weights that its file names; leave out --weights")
+    if a.speed != 1 and a.ui != "terminal":
+        raise SampleError("--speed is for --ui terminal and --replay; leave it out")
     known = {*WHAT, "tokens", "model_hash"} <= told.keys() and told.get("weights") in ("ema", "params")
     if a.again and not known:
         raise SampleError(f"{a.again} is no text that this command has saved")

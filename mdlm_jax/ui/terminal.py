@@ -6,6 +6,7 @@ Nothing here is markup, and only characters that print are shown.
 
 import argparse
 import contextlib
+import copy
 import dataclasses
 import itertools
 import math
@@ -36,6 +37,7 @@ UNSURE = 0.1  # a token of less probability is dim, where no greys can be had
 # Colours that can be read on white and on black; without them bold, dim and italic tell the same.
 FRESH, GIVEN, DIM = "bold color(166)", "italic color(67)", "dim"
 KEYS = "space pause  ← → step  + - speed  q quit"
+KEPT = 2048  # steps that a live view can go back
 LINGER = 1.0  # seconds that the end stands
 ARROWS = {b"\x1b[D": "left", b"\x1bOD": "left", b"\x1b[C": "right", b"\x1bOC": "right"}
 Line = list[tuple[str, int]]
@@ -261,8 +263,9 @@ class View:
 
     def __init__(self, stack: contextlib.ExitStack, pieces: list[str], speed: float):
         self._stack, self._spelling, self._speed = stack, spelled(pieces), speed
-        self._frames: list[SampleFrame] = []
-        self._document = Document(self._spelling)
+        self._frames: list[SampleFrame] = []  # the last KEPT or fewer, and
+        self._before = Document(self._spelling)  # what those before them have made
+        self._document = copy.copy(self._before)
         self._laid = self._at = 0  # frames in the document, and those that are shown
         self._paused = self._closed = False
         self._times: deque[float] = deque(maxlen=16)
@@ -280,6 +283,12 @@ class View:
             self._light = is_light() if greys else None
             self._due = time.monotonic()
         self._frames.append(dataclasses.replace(frame, top_k=[]))
+        if len(self._frames) > KEPT:
+            for old in self._frames[: KEPT // 2]:
+                self._before.lay(old)
+            del self._frames[: KEPT // 2]
+            self._at -= KEPT // 2
+            self._document, self._laid = copy.copy(self._before), 0
         self._go(1)
         self._play(ending=False)
 
@@ -333,7 +342,7 @@ class View:
         if seen == self._seen or began < self._next_draw:
             return
         if self._at < self._laid:
-            self._document, self._laid = Document(self._spelling), 0
+            self._document, self._laid = copy.copy(self._before), 0
         for frame in self._frames[self._laid : self._at]:
             self._document.lay(frame)
         self._laid, self._seen = self._at, seen
