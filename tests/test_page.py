@@ -1,7 +1,6 @@
 """The live page in a real browser: what a reader sees and can do, with the keyboard alone, in any theme."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -114,7 +114,9 @@ def test_texts_that_the_server_forgot_are_forgotten(visit):
         prototype = tools.send("Runtime.evaluate", asked)["result"]["objectId"]
         found = tools.send("Runtime.queryObjects", {"prototypeObjectId": prototype})["objects"]["objectId"]
         count = {"objectId": found, "functionDeclaration": "function() { return this.length; }"}
-        return int(tools.send("Runtime.callFunctionOn", count)["result"]["value"])
+        number = tools.send("Runtime.callFunctionOn", count)["result"]["value"]
+        tools.send("Runtime.releaseObject", {"objectId": found})  # else it keeps them
+        return int(number)
 
     assert kept() >= 3
     shown = plain(page)
