@@ -1,5 +1,6 @@
 """What the tests of the page do on it. Without playwright and a browser they are skipped."""
 
+import re
 import shutil
 from typing import Any
 
@@ -14,6 +15,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 if CHROMIUM is None:
     pytest.skip("no chromium is installed", allow_module_level=True)
 
+LONG = {"length": 900, "sampler": "left_to_right", "steps": 0}  # a text that takes a while
+
 
 def write(page: Any, prompt: str | None = "The inspector said", length: int = 40) -> None:
     """Asks for a text and waits until all of it is shown; None takes the prompt that is there."""
@@ -25,6 +28,17 @@ def write(page: Any, prompt: str | None = "The inspector said", length: int = 40
     page.click("#write")
     expect(number).not_to_have_text(str(before))
     settle(page)
+
+
+def begin_long(page: Any) -> None:
+    """Asks for a text that takes a while, and returns in the middle of it."""
+    page.select_option("#speed", "15", force=True)
+    page.click("#more summary")
+    page.fill("#option-length", str(LONG["length"]))
+    page.select_option("#option-sampler", str(LONG["sampler"]))
+    page.fill("#option-steps", str(LONG["steps"]))
+    page.click("#write")
+    expect(page.locator("#status")).to_have_text(re.compile(r"step [1-9].*being written"))
 
 
 def settle(page: Any) -> None:

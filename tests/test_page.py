@@ -1,18 +1,16 @@
 """The live page in a real browser: what a reader sees and can do, with the keyboard alone, in any theme."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_visit import expect, last, masks, plain, settle, steps, write
+from page_visit import LONG, begin_long, expect, last, masks, plain, settle, steps, write
 
 pytest_plugins = ["page_browser"]
 
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-LONG = {"length": 900, "sampler": "left_to_right", "steps": 0}  # a text that takes a while
 
 
 def test_a_text_is_written_paused_and_scrubbed(visit):
@@ -29,7 +27,8 @@ def test_a_text_is_written_paused_and_scrubbed(visit):
     at, left = steps(page), masks(page)
     head = last(page, "ended")["calls"]
     assert 0 < at < head and left > 0
-    assert page.locator("#text .now").count() == len(page.locator("#text .now").all()) > 0
+    shown = deltas(page)[at - 1]
+    assert page.locator("#text .now").count() == shown["masked"].count(0) > 0
     page.click("#forward")
     assert steps(page) == at + 1 and masks(page) < left
     page.click("#back")
@@ -54,15 +53,13 @@ def test_a_text_is_written_paused_and_scrubbed(visit):
     assert sorted(set(whens)) == list(range(1, head + 1))
 
 
-def begin_long(page: Any) -> None:
-    """Asks for a text that takes a while, and returns in the middle of it."""
-    page.select_option("#speed", "15", force=True)
-    page.click("#more summary")
-    page.fill("#option-length", str(LONG["length"]))
-    page.select_option("#option-sampler", str(LONG["sampler"]))
-    page.fill("#option-steps", str(LONG["steps"]))
-    page.click("#write")
-    expect(page.locator("#status")).to_have_text(re.compile(r"step [1-9].*being written"))
+def deltas(page: Any) -> list[dict[str, Any]]:
+    """The steps of the latest text that the server told of."""
+    number, found = last(page, "begun")["trajectory"], []
+    for told in page.heard:
+        if told["type"] == "deltas" and told["trajectory"] == number:
+            found += told["deltas"]
+    return found
 
 
 def test_a_text_waits_and_another_is_stopped(visit):
@@ -87,31 +84,28 @@ def test_a_mistake_is_told_in_one_line(visit):
     assert alert.get_attribute("role") == "alert" and "\n" not in str(alert.text_content())
     write(page, "", 4)
     expect(alert).to_be_empty()
+    page.fill("#prompt", "word " * 400)  # more than there is room for: it fails before there is a text
+    page.fill("#option-length", "")
+    page.click("#write")
+    expect(alert).not_to_be_empty()
+    assert alert.text_content() == last(page, "ended")["message"] and last(page, "ended")["calls"] == 0
+    write(page, "", 4)
+    expect(alert).to_be_empty()
 
 
-def test_a_dropped_socket_comes_back_where_it_was(visit):
-    routes, said = [], []
-
-    def hear(route: Any) -> None:
-        server = route.connect_to_server()
-        route.on_message(lambda text: [said.append(json.loads(text)), server.send(text)])
-        routes.append(route)
-
-    page = visit(lambda page: page.route_web_socket("**/ws", hear))
-    begin_long(page)
-    routes[-1].close()
-    expect(page.locator("#link")).to_contain_text("lost")
-    expect(page.locator("#link")).to_be_empty()
-    assert len(routes) == 2
-    page.locator("#stop").dispatch_event("click")
-    expect(page.locator("#stop")).to_be_disabled()
-    page.press("#scrub", "End")
-    other = visit()  # which hears all of it from the start
-    expect(other.locator("#scrub")).to_have_attribute("max", str(page.get_attribute("#scrub", "max")))
-    other.press("#scrub", "End")
-    [asked] = [message for message in said if message["type"] == "follow" and message["from"]]
-    assert asked["from"] < steps(page) == steps(other)
-    assert plain(page) == plain(other)
+def test_a_branch_has_the_options_of_the_form_and_no_others(visit):
+    page = visit()
+    page.click("#more summary")
+    page.select_option("#option-sampler", "confidence")
+    page.fill("#option-threshold", "0.9")
+    write(page, "", 12)
+    page.fill("#option-threshold", "")
+    page.select_option("#option-sampler", "ancestral")
+    page.locator("#text span").nth(3).click()
+    page.get_by_role("button", name="Mask again").click()
+    expect(page.locator("#texts [aria-current]")).to_contain_text("branch")
+    settle(page)
+    assert last(page, "begun")["options"].keys() == {"sampler", "seed"}
 
 
 def test_a_token_tells_its_story_and_is_masked_again(visit):
@@ -160,6 +154,9 @@ def test_a_token_is_replaced_and_a_branch_starts_at_an_earlier_step(visit):
     page.fill("#word", "xyzzyxyzzy")
     page.get_by_role("button", name="Replace", exact=True).click()
     expect(page.locator("#panel [role=alert]")).to_contain_text("not one token")
+    page.fill("#word", "")
+    page.get_by_role("button", name="Replace", exact=True).click()
+    expect(page.locator("#panel [role=alert]")).to_have_text("Type a word.")
     page.fill("#word", "the")
     page.get_by_role("button", name="Replace", exact=True).click()
     expect(page.locator("#texts [aria-current]")).to_contain_text(f"branch of {begun['trajectory']}")

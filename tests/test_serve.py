@@ -11,9 +11,10 @@ from conftest import soak_count
 from toy_server import Client, Toy, serving, until, warm
 from toys import MASK
 
+from mdlm_jax.configuration import UserError
 from mdlm_jax.ui.jobs import KEPT, VIEWERS, WAITING
 from mdlm_jax.ui.protocol import LARGEST
-from mdlm_jax.ui.server import Server
+from mdlm_jax.ui.server import UNREAD, Gate, Server
 
 LONG = {"length": 40_000}  # more than is written while a test looks
 
@@ -110,6 +111,7 @@ def test_a_branch_is_that_of_its_parent_step_edit_and_seed(client):
     child = begun["trajectory"]
     client.ask(type="branch", of=child, step=0, start=3, stop=4, length=0, token=1, options={})
     begun, deltas, ended = whole(client)
+    assert begun["options"] == {} and begun["seed"] == 0  # nothing is its parent's
     assert begun["pinned"] == [3] and begun["tokens"][3] == 1 and begun["confidence"][3] == 1
     assert not [delta for delta in deltas if 3 in delta["at"]] and ended["text"][3] == "b"
     pinned = begun["trajectory"]
@@ -148,8 +150,55 @@ def test_branches_of_what_is_not_there(client):
     for wrong in ({"step": 9}, {"of": 10**6}, {"stop": 9}, {"length": 65_536}, {"token": MASK}):
         client.ask(type="branch", **edit | wrong)
         client.next("error")
+    client.ask(type="branch", **edit | {"options": {"most_copied": 3}})
+    assert "most_copied is an option of a whole text" in client.next("error")["message"]
     client.ask(type="follow", trajectory=number, start_from=9)
     client.next("error")
+
+
+def test_lengths_are_chosen_one_at_a_time_and_nobody_piles_up_messages_meanwhile(client, server, toy):
+    client.ask(type="write", options={"length": 8})
+    number = client.next("ended")["trajectory"]
+    edit = {"of": number, "step": 8, "start": 0, "stop": 1, "length": 0, "token": None, "options": {}}
+    others = [Client(server.gate.port) for _ in range(3)]
+    toy.choosing.clear()
+    toy.free.clear()
+    try:
+        for other in others:
+            other.ask(type="branch", **edit)
+        for _ in range(UNREAD + 2):
+            others[0].ask(type="stop", trajectory=number)
+        with pytest.raises(simple_websocket.ConnectionClosed) as closed:
+            others[0].next("never")
+        assert closed.value.reason == 1008
+        until(lambda: toy.choosing)
+        client.ask(type="write", options={})  # who asks for anything else is not held up
+        client.next("ended")
+    finally:
+        toy.free.set()
+    for other in others[1:]:
+        assert other.next("ended")["state"] == "done"
+        other.close()
+    until(lambda: len(toy.choosing) == 3)
+    assert toy.choosing == [1, 1, 1]
+
+
+def test_a_server_is_told_from_another(client, server, toy):
+    again = Client(server.gate.port)
+    assert again.next("hello")["server"] == client.hello["server"]
+    again.close()
+    with serving(toy.engine) as other:
+        stranger = Client(other.gate.port)
+        assert stranger.next("hello")["server"] != client.hello["server"]
+        stranger.close()
+
+
+def test_an_address_has_one_name():
+    gate = Gate("2001:DB8:0::1", 8000)
+    assert "[2001:db8::1]:8000" in gate.hosts and gate.address().startswith("http://[2001:db8::1]:8000/")
+    for nowhere in ("0:0:0:0:0:0:0:0", "[::0]"):
+        with pytest.raises(UserError, match="names no address"):
+            Server(nowhere, 0)
 
 
 def test_a_fault_of_the_engine_is_a_line_here_and_a_line_there(client, capfd):

@@ -34,9 +34,13 @@ class Toy:
     def __init__(self) -> None:
         self.made = 0  # frames of the text that is written now
         self.closed = threading.Event()
+        self.choosing: list[int] = []  # how many were choosing a length whenever one began to
+        self.free = threading.Event()  # else choosing a length does not end
+        self.free.set()
+        self.inside = 0  # who chooses a length now
         base = SamplingConfig("ancestral", 0, 1.0, 0, 1.0)
         told = protocol.hello("toy", PIECES, {"mask": MASK, "pad": PAD}, 64, base)
-        self.engine = Engine(told, self.write, self.branch, lambda before, after: 1 + len(before) % 5)
+        self.engine = Engine(told, self.write, self.branch, self.length)
 
     def write(self, values: dict[str, Any]) -> Work:
         """All masked, or a fault."""
@@ -50,6 +54,14 @@ class Toy:
         if len(tokens) < L or (token or 0) >= MASK:
             raise UserError("the toy cannot do that")
         return Work(int(values.get("seed", 0)), lambda: self.frames(tokens.copy(), sure, values))
+
+    def length(self, before: np.ndarray, after: np.ndarray) -> int:
+        """By the text before alone."""
+        self.inside += 1
+        self.choosing.append(self.inside)
+        self.free.wait(20)
+        self.inside -= 1
+        return 1 + len(before) % 5
 
     def frames(self, tokens: np.ndarray, sure: np.ndarray, values: dict[str, Any]) -> Frames:
         """A window of four places after the other."""

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import secrets
 import sys
 import threading
 from collections.abc import Callable, Generator
@@ -56,6 +57,8 @@ class Jobs:
 
     def __init__(self, engine: Engine, grace: float = GRACE):
         self.engine, self.grace = engine, grace
+        self.name = secrets.token_hex(8)  # by which a page knows whether these are the same trajectories
+        self._choosing = threading.Lock()  # a length, while the model may be writing besides
         self.changed = threading.Condition()
         self.trajectories: dict[int, Trajectory] = {}
         self.viewers: set[Viewer] = set()
@@ -85,7 +88,7 @@ class Jobs:
             if len(self.viewers) >= VIEWERS or self._closed:
                 return False
             self.viewers.add(viewer)
-            hello = {"type": "hello", "version": 1} | self.engine.hello
+            hello = {"type": "hello", "version": 1, "server": self.name} | self.engine.hello
             viewer.answers.append(line(hello | {"trajectories": self.listed()}))
             viewer.seen = self._version
             if self._timer:
@@ -199,7 +202,7 @@ class Jobs:
         if edit.stop > len(found.tokens):
             raise UserError(f"trajectory {edit.of} has {len(found.tokens)} places, not {edit.stop}")
         number = 1 if edit.token is not None else edit.length
-        number = number or self.engine.length(found.tokens[: edit.start], found.tokens[edit.stop :])
+        number = number or self._length(found.tokens[: edit.start], found.tokens[edit.stop :])
         if len(found.tokens) - (edit.stop - edit.start) + number > LONGEST:
             raise UserError(f"a document may have {LONGEST} tokens")
         mask = self.engine.hello["special"]["mask"]
@@ -212,17 +215,20 @@ class Jobs:
         tokens = put(found.tokens, mask if edit.token is None else edit.token)
         sure = put(np.where(found.masked, 0.0, found.confidence), 0.0 if edit.token is None else 1.0)
         pinned = put(np.isin(np.arange(len(found.tokens)), parent.told["pinned"]), edit.token is not None)
-        options = {k: v for k, v in parent.told["options"].items() if k not in ("prompt", "ending", "length")}
-        options |= edit.options
         told = {
             "title": plain(f"branch of {edit.of} at step {edit.step}"),
-            "options": options,
+            "options": edit.options,
             "parent": edit.of,
             "step": edit.step,
             "pinned": np.flatnonzero(pinned).tolist(),
             "given": put(np.asarray(parent.given, int), 0).tolist(),
         }
-        return told, self.engine.branch(tokens, sure, edit.token, options)
+        return told, self.engine.branch(tokens, sure, edit.token, edit.options)
+
+    def _length(self, before: np.ndarray, after: np.ndarray) -> int:
+        with self._choosing:
+            self._room()  # those who waited may have filled it
+            return self.engine.length(before, after)
 
     def _submit(self, viewer: Viewer, told: dict[str, Any], work: Work) -> None:
         with self.changed:

@@ -14,6 +14,7 @@ from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SamplingConfig, Us
 LARGEST = 65_536  # bytes of a message
 LONGEST = 65_536  # tokens of a document
 MOST = 2**53  # what a browser's numbers hold exactly
+OF_A_TEXT = ("prompt", "ending", "length", "most_copied")  # a branch has a document instead
 CHOOSING = ("best_of", "style", "sentence_length")  # candidates are written before there is anything to see
 Values = dict[str, str | int | float | bool]
 
@@ -40,7 +41,10 @@ class Write:
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """The document `of` a trajectory after `step` deltas, in which places [start, stop) are written again."""
+    """The document `of` a trajectory after `step` deltas, in which places [start, stop) are written again.
+
+    It is written by its own options alone: none of its parent's hold.
+    """
 
     of: int
     step: int
@@ -140,3 +144,6 @@ def _check(edit: Branch) -> None:
         raise UserError(f"length must be at most {LONGEST}")
     if edit.token is not None and (edit.stop != edit.start + 1 or edit.length > 1):
         raise UserError("a branch with a token must be of one place")
+    for name in OF_A_TEXT:
+        if name in edit.options:
+            raise UserError(f"{name} is an option of a whole text, not of a branch; leave it out")

@@ -56,12 +56,20 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
+def _named(host: str) -> str:
+    """The host as browsers write it."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host))
+    return host.lower()
+
+
 class Gate:
     """Who may come in: by the name that they call this server, by where they come from, and by a cookie."""
 
     def __init__(self, host: str, port: int):
+        host = _named(host)
         self.host, self.port = host, port
-        names = {"localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host.lower()}
+        names = {"localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host}
         self.hosts = {f"{name}:{port}" for name in names} | (names if port == 80 else set())
         self.cookie = f"mdlm_jax_{port}"  # cookies are shared by all ports of a host
         self.secret = None if is_loopback(host) else secrets.token_urlsafe(32)
@@ -207,6 +215,19 @@ class _Pipe:
             self._sock.shutdown(socket.SHUT_RDWR)
 
 
+class _Socket(simple_websocket.Server):
+    """The library's, which by itself keeps any number of messages while one is being answered."""
+
+    def _handle_events(self) -> bool:
+        going = super()._handle_events()
+        if self.connected and len(self.input_buffer) > UNREAD:  # faster than anybody types
+            self.input_buffer.clear()
+            self.close(1008)
+            self.event.set()
+            return False
+        return going
+
+
 GONE = (OSError, simple_websocket.ConnectionClosed, simple_websocket.ConnectionError, LocalProtocolError)
 
 
@@ -215,7 +236,7 @@ def _serve_socket(jobs: Jobs, environ: dict[str, Any]) -> None:
     # Without its extensions: compressing costs every viewer's every message more than loopback does.
     plainly = {k: v for k, v in environ.items() if k != "HTTP_SEC_WEBSOCKET_EXTENSIONS"}
     try:
-        ws = simple_websocket.Server.accept(
+        ws = _Socket.accept(
             plainly | {"werkzeug.socket": pipe}, ping_interval=PING, max_message_size=protocol.LARGEST
         )
     except (*GONE, RemoteProtocolError):
@@ -234,9 +255,6 @@ def _serve_socket(jobs: Jobs, environ: dict[str, Any]) -> None:
                 # The library may forget to say that a message was too large: hence the time.
                 if (text := ws.receive(timeout=1.0)) is not None:
                     _answer(jobs, viewer, text)
-                if len(ws.input_buffer) > UNREAD:  # faster than anybody types
-                    ws.close(1008)
-                    break
     except Exception as error:
         _fault(error)
     finally:
@@ -292,7 +310,7 @@ class Server:
 
     def __init__(self, host: str, port: int):
         """Raises UserError where the address cannot be had; port 0 is any that is free."""
-        host = host.removeprefix("[").removesuffix("]")
+        host = _named(host.removeprefix("[").removesuffix("]"))
         if host in ("0.0.0.0", "::", ""):
             told = "names no address; give the one that others will type, such as this machine's name"
             raise UserError(f"--host {host or repr(host)} {told}")

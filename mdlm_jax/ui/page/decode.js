@@ -87,7 +87,7 @@ export class Decoder {
       this.ids = new Map();
       for (let id = this.pieces.length - 1; id >= 0; id--) this.ids.set(this.whole(id), id);
     }
-    return (text && this.ids.get(text)) ?? null;
+    return text ? this.ids.get(text) ?? null : null;
   }
 }
 

@@ -36,7 +36,8 @@ function field({ name, doc, default: value, choices, least, most }) {
   return make("div", {}, label, input, make("p", { id: `${id}-doc`, className: "hint" }, doc));
 }
 
-/** The options that were set, as the server takes them; without those of the text for a branch. */
+/** All options that are set, as the server takes them: the others are as trained. Without those of the text
+ * for a branch, which takes none from its parent. */
 export function options(branch = false) {
   const found = branch ? {} : { prompt: find("prompt").value };
   for (const input of find("form").querySelectorAll("[name]")) {

@@ -7,6 +7,7 @@ export class History {
     this.given = Uint8Array.from(begun.given);
     this.pinned = new Set(begun.pinned);
     this.ended = null; // the server's last message
+    this.lost = false; // whether the server was started again, and does not know it
     this.rebase(0, begun.tokens, begun.tokens.map((token) => +(token === mask)), begun.confidence);
   }
 

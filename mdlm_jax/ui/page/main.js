@@ -4,18 +4,18 @@ import { find, percent } from "./dom.js";
 import * as form from "./form.js";
 import { History } from "./history.js";
 import { Link } from "./link.js";
-import { Panel } from "./panel.js";
+import { LOST, Panel } from "./panel.js";
 import { Paper } from "./paper.js";
 import { Player } from "./player.js";
 import { Strip } from "./strip.js";
 import { list } from "./texts.js";
 
-const histories = new Map(); // of each trajectory seen
+const histories = new Map(); // of each trajectory seen that the server still has, and the current one
 let hello = null;
 let decoder = null;
 let current = null; // the history on the page
 let trajectories = [];
-let asked = null; // the trajectory that this page asked for last
+let asked = null; // the trajectory that this page follows, or waits for
 let news = 0; // the frame in which what was heard last is told
 let clicked = false; // something was asked for, and the server did not answer yet
 let timed = null; // the trajectory of which the first token is still to be painted
@@ -53,7 +53,7 @@ function hear(message) {
     begun: () => begin(message),
     deltas: () => history?.append(message.from, message.deltas),
     snapshot: () => history?.snapshot(message) && history === current && show(null),
-    ended: () => history && end(history, message),
+    ended: () => end(history, message),
     error: () => {
       complain(message.message);
       clicked = false;
@@ -68,8 +68,7 @@ function hear(message) {
 
 function greet(message) {
   const again = hello;
-  histories.clear(); // it may be another server, with other texts by these numbers
-  if (current && !current.ended) histories.set(current.id, current);
+  if (again && again.server !== message.server) forget();
   hello = message;
   decoder = new Decoder(hello.pieces);
   if (!again) form.build(hello);
@@ -79,20 +78,32 @@ function greet(message) {
   find("write").disabled = false;
   if (again) say("Connected again.");
   renewTexts(hello.trajectories);
-  const known = trajectories.some(({ id }) => id === current?.id);
-  if (current && !known) current.ended ??= { state: "stopped", seconds: 0 };
-  if (known && !current.ended) link.send({ type: "follow", trajectory: current.id, from: current.head });
+  const there = (number) => trajectories.some(({ id }) => id === number);
+  if (current && !there(current.id)) current.ended ??= { state: "lost" };
+  const known = histories.get(asked);
+  if (there(asked) && !known?.ended) link.send({ type: "follow", trajectory: asked, from: known?.head ?? 0 });
   else if (!current && trajectories.length) follow(trajectories.at(-1).id);
+  if (!current) return;
+  about();
+  panel.renew();
+}
+
+/** The server is another, with other texts by the same numbers: what is on the page stays, to be read. */
+function forget() {
+  histories.clear();
+  asked = timed = null;
+  if (!current) return;
+  current.lost = true;
+  current.ended ??= { state: "lost" };
+  player.wake();
 }
 
 /** A text begins, or is followed from the start; or one that was followed before goes on. */
 function begin(message) {
-  const old = histories.get(message.trajectory);
-  const same = old && old.seed === message.seed && String(old.begun.tokens) === String(message.tokens);
-  if (!same) histories.set(message.trajectory, new History(message, hello.special.mask));
-  if (!same && old) link.send({ type: "follow", trajectory: message.trajectory, from: 0 });
-  const history = histories.get(message.trajectory);
-  if (history !== current) open(history, true);
+  if (histories.has(message.trajectory)) return;
+  const history = new History(message, hello.special.mask);
+  histories.set(history.id, history);
+  open(history, true);
   const page = find("page");
   const below = page.getBoundingClientRect().top > innerHeight / 2; // a narrow window has the form above it
   if (timed === history.id && below) page.scrollIntoView();
@@ -107,10 +118,12 @@ function open(history, playing) {
   renewTexts(trajectories);
 }
 
+/** A text ends, perhaps before it began: then there is no history of it. */
 function end(history, message) {
-  history.ended = message;
+  if (history) history.ended = message;
   if (message.message) complain(message.message);
   const ends = { done: "Written", stopped: "Stopped", failed: "Failed" };
+  if (!history) return say(`${ends[message.state]}.`);
   say(`${ends[message.state]}: ${history.length} tokens in ${message.seconds.toFixed(1)} seconds.`);
 }
 
@@ -134,8 +147,9 @@ function about() {
   const delta = current.delta(step);
   const steps = ended ? head : Math.max(head, delta?.num_steps ?? 0);
   const ends = { done: "finished in", stopped: "stopped after", failed: "failed after" };
-  const state = ended ? `${ends[ended.state]} ${ended.seconds.toFixed(1)} s` : "being written";
-  const facts = [`step ${step} of ${steps}`, `${written} of ${length} tokens`, state];
+  const lost = current.lost ? "the server was started again" : "the server has forgotten it";
+  const told = ended?.state === "lost" ? lost : ended && `${ends[ended.state]} ${ended.seconds.toFixed(1)} s`;
+  const facts = [`step ${step} of ${steps}`, `${written} of ${length} tokens`, told ?? "being written"];
   if (base) facts.push(`the first ${base} steps came merged`);
   find("status").textContent = facts.join(" · ");
   find("step").textContent = step || "";
@@ -145,19 +159,22 @@ function about() {
   find("back").disabled = find("first").disabled = step === base;
   find("forward").disabled = find("last").disabled = step === head;
   strip.open(current);
-  let told = `Heat strip: ${length} places across, ${head - base} steps down.`;
+  let drawn = `Heat strip: ${length} places across, ${head - base} steps down.`;
   const sure = (delta?.confidence ?? []).filter((_, j) => !delta.masked[j]);
   if (sure.length) {
     const mean = sure.reduce((sum, p) => sum + p, 0) / sure.length;
-    told += ` Step ${step} wrote ${sure.length} with a mean probability of ${percent(mean)}.`;
+    drawn += ` Step ${step} wrote ${sure.length} with a mean probability of ${percent(mean)}.`;
   }
-  find("strip").ariaLabel = told;
-  if (find("plain").open) find("plain-text").textContent = decoder.text(current.tokens, current.masked);
+  find("strip").ariaLabel = drawn;
+  if (find("plain").open) find("plain-text").textContent = paper.decoder.text(current.tokens, current.masked);
 }
 
 function renewTexts(listed) {
   trajectories = listed;
-  list(trajectories, current?.id ?? null, follow);
+  const shown = current?.lost ? null : current;
+  const kept = new Set([shown?.id, ...trajectories.map(({ id }) => id)]);
+  for (const id of histories.keys()) if (!kept.has(id)) histories.delete(id);
+  list(trajectories, shown?.id ?? null, follow);
   const mine = trajectories.find(({ id }) => id === asked);
   find("stop").disabled = !["queued", "running"].includes(mine?.state);
   const place = mine?.state === "queued" ? `Waiting: place ${mine.position} in the queue.` : "";
@@ -173,8 +190,9 @@ function follow(id) {
 }
 
 function branch(what) {
-  const step = current.step;
-  ask({ type: "branch", of: current.id, step, ...what, options: form.options(true) });
+  const { step, lost } = current;
+  if (lost) complain(LOST);
+  else ask({ type: "branch", of: current.id, step, ...what, options: form.options(true) });
 }
 
 function ask(message) {

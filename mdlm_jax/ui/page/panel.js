@@ -2,6 +2,7 @@
 import { shown } from "./decode.js";
 import { make, percent } from "./dom.js";
 
+export const LOST = "The server was started again: this text can be read, but no branch can begin in it.";
 const SHOWN = 4; // steps of a place that was written again and again
 
 export class Panel {
@@ -22,19 +23,27 @@ export class Panel {
     const inside = this.root.contains(document.activeElement) && document.activeElement.id;
     this.root.hidden = false;
     this.root.replaceChildren(...(stop - start > 1 ? this.span(start, stop) : this.token(start)));
+    if (this.paper.history.lost) this.refuse();
     if (enter) this.root.querySelector("h2").focus();
     else this.paper.cells[this.paper.cursor].span.scrollIntoView({ block: "nearest" });
     if (inside && !enter) (document.getElementById(inside) ?? this.root.querySelector("h2")).focus();
+  }
+
+  /** Says that there are no branches, and takes away what would make them. */
+  refuse() {
+    this.root.querySelector(".quote").after(make("p", {}, LOST));
+    const ways = this.root.querySelectorAll("form *, table button, #mask, #anew");
+    for (const way of ways) way.disabled = true;
   }
 
   /** What it tells depends on; a button must not be exchanged for its like while it is being pressed. */
   key() {
     const { paper, paper: { history } } = this;
     const [start, stop] = paper.selection;
-    if (stop - start > 1) return [history.id, start, stop].join();
+    if (stop - start > 1) return [history.id, history.lost, start, stop].join();
     const visits = history.visits.get(start)?.length;
     const state = [history.masked[start], history.when[start], history.written === history.length];
-    return [history.id, start, visits, ...state].join();
+    return [history.id, history.lost, start, visits, ...state].join();
   }
 
   /** Draws it again, where it is open and would tell something else, and nobody is typing in it. */
@@ -137,7 +146,7 @@ export class Panel {
       const spaced = history.masked[place] || decoder.whole(history.tokens[place])?.startsWith(" ");
       const word = input.value;
       const ways = spaced && !word.startsWith(" ") ? [` ${word}`, word] : [word, ` ${word}`];
-      const token = ways.map((way) => decoder.one(way)).find((id) => id !== null);
+      const token = word ? ways.map((way) => decoder.one(way)).find((id) => id !== null) : undefined;
       if (token !== undefined) this.branch({ start: place, stop: place + 1, length: 1, token });
       else if (word) wrong.textContent = `“${word}” is not one token of this book; try a shorter word.`;
       else wrong.textContent = "Type a word.";
