@@ -121,12 +121,13 @@ def test_the_command_serves_until_a_ctrl_c(smoke_run: Path, child_env):
     ("options", "told"),
     [
         (["--workdir", "nowhere", "--port", "0"], "nowhere is not a run directory"),
-        (["--workdir", "nowhere", "--host", "0.0.0.0"], "names no address"),
+        (["--workdir", "{run}", "--host", "0.0.0.0"], "names no address"),
         (["--workdir", "nowhere", "--port", "x"], "--port"),
         ([], "--workdir"),
     ],
 )
-def test_mistakes_are_one_line(options: list[str], told: str, child_env):
+def test_mistakes_are_one_line(options: list[str], told: str, child_env, smoke_run: Path):
+    options = [option.format(run=smoke_run) for option in options]
     done = subprocess.run(command(*options), cwd=REPO, env=child_env, capture_output=True, text=True)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("loading")]
     assert done.returncode == 2 and len(lines) == 1 and told in lines[0] and done.stdout == ""
