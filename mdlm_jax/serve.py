@@ -21,17 +21,18 @@ def engine(run: Any, name: str) -> Engine:
     """What the page needs of a `Trained` run."""
     import jax
 
-    from mdlm_jax.evaluation.candidates import GAP, choose_length, generate
-    from mdlm_jax.generation import Document, unmask
+    from mdlm_jax.evaluation.candidates import choose_length, generate, pieces
+    from mdlm_jax.generation import Document, Gap, unmask
 
     special, base = dict(run.dataset.special_ids), run.config.sampling
-    pieces = [str(run.tokenizer.id_to_token(i)) for i in range(run.tokenizer.get_vocab_size())]
+    names = [str(run.tokenizer.id_to_token(i)) for i in range(run.tokenizer.get_vocab_size())]
 
     def settled(values: dict[str, Any]) -> tuple[Request, SamplingConfig]:
         request, settings = options.settings_of(values, base)
         if request.best_of > 1:
             raise SampleError("--best_of is not for the page yet; python -m mdlm_jax.sample has it")
-        if sum(not (gap[1] or gap[2]) for gap in GAP.finditer(request.prompt)) > GAPS:
+        found = pieces(run, request)  # its mistakes are told at once, not when its turn has come
+        if sum(isinstance(piece, Gap) and not piece.length for piece in found) > GAPS:
             raise SampleError(f"a text on the page may have {GAPS} gaps ____; say how long the others are")
         return request, settings
 
@@ -43,7 +44,7 @@ def engine(run: Any, name: str) -> Engine:
         request, settings = settled(values)
         if run.config.model.causal:
             raise SampleError("an autoregressive model cannot write in the middle of a text: no branches")
-        if token is not None and (token >= len(pieces) or run.forbidden[token] or token in special.values()):
+        if token is not None and (token >= len(names) or run.forbidden[token] or token in special.values()):
             raise SampleError(f"there is no token {token} that a text may hold")
 
         def frames() -> Frames:
@@ -60,7 +61,7 @@ def engine(run: Any, name: str) -> Engine:
     def length(before: np.ndarray, after: np.ndarray) -> int:
         return choose_length(run, list(map(int, before)), list(map(int, after)))
 
-    told = hello(name, pieces, special, run.config.model.seq_len - 1, base)
+    told = hello(name, names, special, run.config.model.seq_len - 1, base)
     return Engine(told, write, branch, length)
 
 

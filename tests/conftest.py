@@ -30,6 +30,17 @@ settings.register_profile("mdlm", derandomize=True, deadline=None, database=None
 settings.load_profile("mdlm")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two runs are trained once for all workers, and a worker that needs one meanwhile only waits: a test of
+    each goes first, the others that need them last.
+    """
+    slow = [{"smoke_run", "killed"} & set(getattr(item, "fixturenames", ())) for item in items]
+    first = [next((i for i, uses in enumerate(slow) if name in uses), -1) for name in ("smoke_run", "killed")]
+    rank = {i: order for order, i in enumerate(first)}
+    order = sorted(range(len(items)), key=lambda i: (rank.get(i, 2 + bool(slow[i])), i))
+    items[:] = [items[i] for i in order]
+
+
 def soak_count(full: int) -> int:
     """Repetitions of a soak test whose full count is `full`: all under MDLM_SOAK=1, a tenth without."""
     return max(1, round(full * float(os.environ.get("MDLM_SOAK", "0.1"))))

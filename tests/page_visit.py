@@ -15,7 +15,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 if CHROMIUM is None:
     pytest.skip("no chromium is installed", allow_module_level=True)
 
-LONG = {"length": 900, "sampler": "left_to_right", "steps": 0}  # a text that takes a while
+LONG = {"length": 3000, "sampler": "left_to_right", "steps": 0}  # a text that takes a while
 
 
 def write(page: Any, prompt: str | None = "The inspector said", length: int = 40) -> None:

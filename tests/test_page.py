@@ -84,11 +84,10 @@ def test_a_mistake_is_told_in_one_line(visit):
     assert alert.get_attribute("role") == "alert" and "\n" not in str(alert.text_content())
     write(page, "", 4)
     expect(alert).to_be_empty()
-    page.fill("#prompt", "word " * 400)  # more than there is room for: it fails before there is a text
+    page.fill("#prompt", "word " * 400)  # more than there is room for
     page.fill("#option-length", "")
     page.click("#write")
-    expect(alert).not_to_be_empty()
-    assert alert.text_content() == last(page, "ended")["message"] and last(page, "ended")["calls"] == 0
+    expect(alert).to_contain_text("the canvas")
     write(page, "", 4)
     expect(alert).to_be_empty()
 
@@ -119,8 +118,9 @@ def test_a_token_tells_its_story_and_is_masked_again(visit):
     when = int(str(page.locator("#text span").nth(place).get_attribute("data-when")))
     expect(panel).to_contain_text(f"Written in step {when}, ")
     assert len(panel.locator("tbody tr").all()) >= 5
+    branches = page.locator("#texts ul li").count()  # of other tests, by the same server
     page.get_by_role("button", name="Mask again").click()
-    expect(page.locator("#texts ul li")).to_have_count(1)
+    expect(page.locator("#texts ul li")).to_have_count(branches + 1)
     settle(page)
     branch = last(page, "begun")
     assert branch["parent"] == begun["trajectory"]

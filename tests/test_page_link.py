@@ -124,3 +124,10 @@ def test_texts_that_the_server_forgot_are_forgotten(visit):
     wire.routes[-1].send(json.dumps({"type": "trajectories", "trajectories": []}))
     expect(page.locator("#texts li")).to_have_count(0)
     assert kept() == 1 and plain(page) == shown
+
+
+def test_a_text_that_fails_before_it_begins_is_told(visit):
+    page, wire = wired(visit)
+    told = {"type": "ended", "trajectory": 10**6, "state": "failed", "text": None, "message": "no room"}
+    wire.routes[-1].send(json.dumps(told | {"seconds": 0.0, "calls": 0, "log_prob_per_token": 0.0}))
+    expect(page.locator("#error")).to_have_text("no room")

@@ -28,6 +28,9 @@ ROUNDS = 8  # in which copied spans are written again before a text is refused
 
 def pieces(run: Trained, request: Request) -> list[Piece]:
     """What a request gives, as token ids, and its gaps in between. Raises SampleError."""
+    for name in ("prompt", "ending"):
+        if any("\ud800" <= c <= "\udfff" for c in getattr(request, name)):
+            raise SampleError(f"--{name} is not valid UTF-8")
     found: list[Piece] = []
     encode, at, prompt, room = run.tokenizer.encode, 0, request.prompt, run.config.model.seq_len - 1
     for gap in GAP.finditer(prompt):
@@ -135,9 +138,6 @@ def generate(
         settings = for_twin(settings)
         if GAP.search(request.prompt) or request.ending:
             raise SampleError("an autoregressive model writes on from the prompt: no gaps and no --ending")
-    for name in ("prompt", "ending"):
-        if any("\ud800" <= c <= "\udfff" for c in getattr(request, name)):
-            raise SampleError(f"--{name} is not valid UTF-8")
     reference: Any = _reference(run, request.style) if request.best_of > 1 else None
     asked = pieces(run, request)
     found, calls = choose_gaps(run, asked, settings, request.seed)

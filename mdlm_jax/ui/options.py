@@ -38,7 +38,8 @@ def parser() -> cli.Parser:
     p.add_argument("--weights", choices=("ema", "params"), help="average (default) or last")
     live = p.add_mutually_exclusive_group()
     live.add_argument("--stream", action="store_true", help="print every step as a line of JSON")
-    live.add_argument("--ui", choices=("terminal", "plain"), help="terminal (default of --replay): watch it")
+    live.add_argument("--ui", choices=("terminal", "plain"), help="terminal: watch it, as in --replay; keys: "
+                      "space pauses, arrows step, + and - change the speed, q ends the view")  # fmt: skip
     p.add_argument("--speed", type=terminal.speed, default=1.0, metavar="X", help="of --ui; 1 is 8 steps/s")
     p.add_argument("--record", type=Path, metavar="FILE", help="write every step to a file, for --replay")
     instead = p.add_argument_group("instead of one text").add_mutually_exclusive_group()

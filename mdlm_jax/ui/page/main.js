@@ -121,6 +121,7 @@ function open(history, playing) {
 /** A text ends, perhaps before it began: then there is no history of it. */
 function end(history, message) {
   if (history) history.ended = message;
+  if (history === current && message.state === "stopped" && player.playing) player.go(history.head);
   if (message.message) complain(message.message);
   const ends = { done: "Written", stopped: "Stopped", failed: "Failed" };
   if (!history) return say(`${ends[message.state]}.`);
@@ -210,6 +211,7 @@ find("form").addEventListener("submit", (event) => {
 });
 find("form").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) find("form").requestSubmit();
+  if (event.key === "Escape") find("text").querySelector("[tabindex='0']")?.focus();
 });
 find("stop").onclick = () => complain(link.send({ type: "stop", trajectory: asked }));
 find("gap").onchange = () => { find("gap-count").hidden = find("gap").value !== "count"; };

@@ -111,7 +111,7 @@ export class Panel {
     if (pinned.has(place)) return "Pinned: it was chosen for this text, which was written around it.";
     if (given[place] && !when[place]) return "Given: the text was written around it.";
     if (!when[place]) return "Written before this branch began.";
-    return `Written in step ${when[place]}, drawn with a probability of ${percent(confidence[place])}.`;
+    return `Written in step ${when[place]}, drawn with a probability of ${percent(confidence[place])} after temperature and top-p.`;
   }
 
   table(place, visit) {
@@ -144,14 +144,14 @@ export class Panel {
     const submit = (event) => {
       event.preventDefault();
       const spaced = history.masked[place] || decoder.whole(history.tokens[place])?.startsWith(" ");
-      const word = input.value;
+      const word = input.value.trim() ? input.value : "";
       const ways = spaced && !word.startsWith(" ") ? [` ${word}`, word] : [word, ` ${word}`];
       const token = word ? ways.map((way) => decoder.one(way)).find((id) => id !== null) : undefined;
       if (token !== undefined) this.branch({ start: place, stop: place + 1, length: 1, token });
       else if (word) wrong.textContent = `“${word}” is not one token of this book; try a shorter word.`;
       else wrong.textContent = "Type a word.";
     };
-    const label = make("label", { htmlFor: "word" }, "Or put a word of your own");
+    const label = make("label", { htmlFor: "word" }, "Or put a word of your own (one token)");
     const row = make("div", { className: "row" }, input, make("button", { type: "submit" }, "Replace"));
     return make("form", { onsubmit: submit }, label, row, wrong);
   }
