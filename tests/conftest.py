@@ -106,6 +106,9 @@ AUDIT = """import sys
 
 def listen(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        host = arguments[0] if "get" in event else arguments[1][0]
+        if host in ("127.0.0.1", "::1", "localhost"):  # a server that listens on this machine alone
+            return
         with open({path!r}, "a") as file:
             print(event, arguments[1:], file=file)
 
