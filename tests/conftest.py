@@ -32,11 +32,12 @@ settings.load_profile("mdlm")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two runs are trained once for all workers, and a worker that needs one meanwhile only waits: a test of
-    each goes first, the others that need them last.
+    each goes first, the others that need them last. Before all of them `make demo`, minutes on one worker.
     """
     slow = [{"smoke_run", "killed"} & set(getattr(item, "fixturenames", ())) for item in items]
     first = [next((i for i, uses in enumerate(slow) if name in uses), -1) for name in ("smoke_run", "killed")]
-    rank = {i: order for order, i in enumerate(first)}
+    demo = [i for i, item in enumerate(items) if item.name == "test_make_demo"]
+    rank = {i: order for order, i in enumerate(first)} | dict.fromkeys(demo, -1)
     order = sorted(range(len(items)), key=lambda i: (rank.get(i, 2 + bool(slow[i])), i))
     items[:] = [items[i] for i in order]
 
