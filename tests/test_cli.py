@@ -18,6 +18,7 @@ class Asked(UserError):
     ("raised", "code", "told"),
     [
         (UserError("a  b\nc"), 2, "error: a b c\n"),
+        (UserError("bad \x1b]0;x\x07 name"), 2, "error: bad ]0;x name\n"),
         (Asked("saved"), 75, "saved\n"),
         (OSError(28, "No space left on device", "x"), 2, "error: x: no space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted; the rest\n"),

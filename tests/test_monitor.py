@@ -281,6 +281,17 @@ def test_a_writer_leaves_no_process(workdir):
     assert child.returncode is not None
     with Writer(workdir, []) as writer:
         assert not writer.look()
+    code = "import sys, time; from pathlib import Path; from mdlm_jax.ui.monitor import Writer\n"
+    code += "with Writer(Path(sys.argv[1]), [sys.executable, '-c', 'import time; time.sleep(600)']) as w:\n"
+    code += "    w.look(); print(w._child.pid, flush=True); time.sleep(600)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(workdir)], cwd=REPO, stdout=subprocess.PIPE
+    ) as one:
+        child = int(one.stdout.readline())
+        one.terminate()
+        assert one.wait() == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
 
 
 # The command.

@@ -1,9 +1,11 @@
 """A run directory: what it holds, who may use it, and what is loaded from it."""
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import shutil
+import threading
 
 import jax
 import numpy as np
@@ -175,6 +177,15 @@ def test_two_processes_cannot_train_in_one_directory(tmp_path):
         pass
     with run_directory.locked(tmp_path):  # let go
         pass
+
+
+def test_who_only_looks_keeps_nobody_from_training(tmp_path):
+    """`runs` and `watch` hold the lock for an instant, to see whether somebody trains."""
+    with open(tmp_path / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        threading.Timer(0.01, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        with run_directory.locked(tmp_path):
+            pass
 
 
 def test_a_directory_of_other_things_is_refused(tmp_path, smoke_run):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from toys import FORBIDDEN, LETTERS, MASK, PROMPT, TABLE, V, denoise, probabilities, quick_jit
 
 from mdlm_jax import sampler
+from mdlm_jax.configuration import IN_ORDER, RANKED
 from mdlm_jax.diffusion import subs
 from mdlm_jax.laws import Law
 from mdlm_jax.sampler import Plan, sample, sample_stream
@@ -78,6 +79,17 @@ def compare(whole: Callable, plan: Plan, law: Law) -> None:
         canvas, hidden, sure = frame.tokens, frame.is_masked, frame.confidence
     nats = np.log(np.asarray(state.confidence)).sum(1)
     np.testing.assert_allclose(state.log_prob, nats, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", IN_ORDER + RANKED)
+def test_the_last_frame_of_every_sampler_is_its_text(name: str):
+    tokens, plan = np.array([PROMPT]), Plan(name, 0 if name == "left_to_right" else 2)
+    arguments = jnp.float32(TABLE), jax.random.key(7), tokens, tokens == MASK, Law(0.9, 0, 0.95)
+    frames = list(sample_stream(denoise, *arguments, plan=plan, mask_id=MASK))
+    state = sample(denoise, *arguments, plan=plan, mask_id=MASK)
+    np.testing.assert_array_equal(frames[-1].tokens, state.tokens[0])
+    np.testing.assert_allclose(frames[-1].confidence, state.confidence[0], atol=1e-5)
 
 
 def network(seed: int, length: int) -> jax.Array:

@@ -1,5 +1,7 @@
 """The live view: it fits, it holds the text, it moves no cursor by itself, and it leaves all as it was."""
 
+import contextlib
+import copy
 import dataclasses
 import io
 import json
@@ -341,3 +343,19 @@ def test_a_text_is_watched_recorded_and_left_once(run_copy, child_env, tmp_path)
     assert "step 4 of 4" in session.shown.partition(LEAVE)[0]
     done = subprocess.run(replaying(film), cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith(shown)
+
+
+def test_a_long_text_is_kept_in_few_frames(monkeypatch):
+    """What the oldest have made is laid together, and the document is what it was."""
+    monkeypatch.setattr(terminal, "KEPT", 8)
+    pieces, made = film(b"the sea was cold and the light was far " * 8, 3)
+    assert len(made) > 10
+    view = terminal.View(contextlib.ExitStack(), pieces, 1.0)
+    for count, (frame, whole) in enumerate(zip(made, documents(pieces, made), strict=True), 1):
+        view._keep(frame)
+        view._at += 1
+        assert view._at == len(view._frames) <= 8 and (count <= 8 or len(view._frames) >= 4)
+        again = copy.copy(view._before)
+        for kept in view._frames:
+            again.lay(kept)
+        assert again.text() == whole.text() and again.nats == whole.nats and again.calls == whole.calls

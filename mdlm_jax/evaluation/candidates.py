@@ -20,7 +20,7 @@ from mdlm_jax.frames import SampleFrame
 from mdlm_jax.generation import Document, Frames, Gap, Piece, document, finish, for_twin, unmask
 from mdlm_jax.run_directory import Trained
 
-LONGEST = 65_536  # tokens of a gap
+LONGEST = Request.__dataclass_fields__["length"].metadata["most"]  # tokens of all gaps
 GAP = re.compile(r"_{4,}|\[MASK:(\d{1,9})\]|\[EDIT:([^\]]+)\]")
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # that are tried for a gap of unknown length
 ROUNDS = 8  # in which copied spans are written again before a text is refused

@@ -12,7 +12,7 @@ from typing import Any
 from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SamplingConfig, UserError, nearest
 
 LARGEST = 65_536  # bytes of a message
-LONGEST = 65_536  # tokens of a document
+LONGEST = Request.__dataclass_fields__["length"].metadata["most"]  # tokens of a document
 MOST = 2**53  # what a browser's numbers hold exactly
 OF_A_TEXT = ("prompt", "ending", "length", "most_copied")  # a branch has a document instead
 CHOOSING = ("best_of", "style", "sentence_length")  # candidates are written before there is anything to see

@@ -282,15 +282,18 @@ class View:
             greys = os.isatty(0) and not console.no_color and console.color_system in ("256", "truecolor")
             self._light = is_light() if greys else None
             self._due = time.monotonic()
-        self._frames.append(dataclasses.replace(frame, top_k=[]))
+        self._keep(dataclasses.replace(frame, top_k=[]))
+        self._go(1)
+        self._play(ending=False)
+
+    def _keep(self, frame: SampleFrame) -> None:
+        self._frames.append(frame)
         if len(self._frames) > KEPT:
             for old in self._frames[: KEPT // 2]:
                 self._before.lay(old)
             del self._frames[: KEPT // 2]
             self._at -= KEPT // 2
             self._document, self._laid = copy.copy(self._before), 0
-        self._go(1)
-        self._play(ending=False)
 
     def end(self) -> None:
         """Lets the last step stand for a moment, or as long as it is paused."""
