@@ -32,7 +32,7 @@ class Work(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """What writes. `write` and `branch` refuse (UserError) what cannot be, and write when asked for frames."""
+    """What writes. `write` and `branch` refuse what cannot be (UserError), and write when asked for frames."""
 
     hello: dict[str, Any]  # of `protocol.hello`
     write: Callable[[Values], Work]
