@@ -32,7 +32,7 @@ class Work(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """What writes. `write` and `branch` refuse what cannot be (UserError), and write when asked for frames."""
+    """What writes. `write` and `branch` refuse what cannot be (UserError); frames come when asked for."""
 
     hello: dict[str, Any]  # of `protocol.hello`
     write: Callable[[Values], Work]
