@@ -19,8 +19,9 @@ from typing import Any
 
 import configs
 from data_prep.config import PrepConfig, PrepError
-from mdlm_jax.configuration import Config, ConfigError, UserError, flat, nearest, read_json, resolve
+from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.ui import cli
+from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json
 
 ROOT = Path(__file__).resolve().parent
 BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"
@@ -230,8 +231,7 @@ def recommend(book: str | None) -> list[str]:
             start_jax()
             from mdlm_jax.curriculum import plan
             from mdlm_jax.data import open_dataset
-            from mdlm_jax.evaluation.estimate import device_memory, memory, seconds
-            from mdlm_jax.model import count_parameters
+            from mdlm_jax.evaluation.estimate import count_parameters, device_memory, memory, seconds
             from mdlm_jax.run_directory import complete
 
             dataset = open_dataset(data)

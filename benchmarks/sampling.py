@@ -31,9 +31,8 @@ from held_out import train
 
 from mdlm_jax import generation
 from mdlm_jax.configuration import RANKED, SAMPLING_PRESETS, Request, SamplingConfig
-from mdlm_jax.data import held_out_windows
 from mdlm_jax.evaluation.candidates import generate
-from mdlm_jax.evaluation.likelihood import make_exact
+from mdlm_jax.evaluation.likelihood import held_out_windows, make_exact
 from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.evaluation.style import diversity
 from mdlm_jax.laws import Law

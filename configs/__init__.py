@@ -10,7 +10,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from mdlm_jax.configuration import FILLED_IN, Config, ConfigError, StageConfig, UserError, flat, nearest
+from mdlm_jax.configuration import Config, StageConfig
+from mdlm_jax.ui.values import FILLED_IN, ConfigError, UserError, flat, nearest
 
 SIZES = ("base", "small", "tiny", "smoke")  # of configs/three_stage.py
 

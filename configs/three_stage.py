@@ -13,7 +13,7 @@ small have not been measured; `launch.py --recommend` estimates their time and m
 from ml_collections import ConfigDict
 
 from configs import SIZES
-from mdlm_jax.configuration import ConfigError, nearest
+from mdlm_jax.ui.values import ConfigError, nearest
 
 
 def get_config(preset: str = "base") -> ConfigDict:

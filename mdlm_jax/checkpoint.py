@@ -6,7 +6,6 @@ written under a temporary name and renamed, so a directory with a number for a n
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mdlm_jax.configuration import UserError, read_json
+from mdlm_jax.ui.values import UserError, read_json, write_json
 
 MANIFEST = "MANIFEST.json"
 
@@ -37,16 +36,6 @@ def _digests(directory: Path) -> dict[str, str]:
         with open(path, "rb") as file:
             digests[str(path.relative_to(directory))] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Atomically: a reader sees the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def steps(directory: Path) -> list[int]:

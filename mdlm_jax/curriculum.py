@@ -11,7 +11,6 @@ import optax
 from mdlm_jax.configuration import Config, StageConfig
 from mdlm_jax.data import Dataset, StageData, stage_data
 from mdlm_jax.diffusion import Density
-from mdlm_jax.model import flops_per_token
 from mdlm_jax.train_state import TrainState
 
 
@@ -21,13 +20,12 @@ class TransitionError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage made concrete: its data, density and cost."""
+    """One stage made concrete: its data and density."""
 
     index: int
     config: StageConfig
     data: StageData
     density: Density
-    flops: float
     steps_before: int
 
     @property
@@ -44,9 +42,7 @@ def plan(config: Config, dataset: Dataset) -> list[Stage]:
         data = stage_data(dataset, stage, config.model.seq_len, config.batch_size, config.seed * 16 + i)
         slices = config.mask_schedule == "curriculum"
         density = Density(*stage.mask_rate, config.full_range_fraction) if slices else Density()
-        head = 1.0 if config.model.causal else density.mean
-        positions = data.num_steps * config.batch_size * config.model.seq_len
-        stages.append(Stage(i, stage, data, density, positions * flops_per_token(config.model, head), before))
+        stages.append(Stage(i, stage, data, density, before))
         before += data.num_steps
     return stages
 

@@ -17,7 +17,8 @@ import grain
 import msgpack
 import numpy as np
 
-from mdlm_jax.configuration import StageConfig, UserError, read_json
+from mdlm_jax.configuration import StageConfig
+from mdlm_jax.ui.values import UserError, read_json
 
 SCHEMA_VERSION = 1
 
@@ -214,17 +215,3 @@ def stage_data(dataset: Dataset, stage: StageConfig, seq_len: int, batch_size: i
         raise DataError(f"the {stage.name} stage of {dataset.path} has no training examples")
     rows = plan_rows(records, stage.name, seq_len, stage.num_epochs, seed, stage.weighted)
     return StageData(RowSource(rows, seq_len, dataset.special_ids), batch_size)
-
-
-def held_out_windows(dataset: Dataset, split: str, seq_len: int) -> dict[str, np.ndarray]:
-    """The protocol's windows: a split's chapters in reading order, cut into [EOS] + up to seq_len - 1 tokens.
-
-    Returns tokens, segments, scored, each [W, seq_len]; every token is scored once. Raises DataError.
-    """
-    streams = chapters(read_records(dataset, "refinement", split))
-    windows = [[piece] for stream in streams for piece in cut(stream, seq_len - 1)]
-    if not windows:
-        raise DataError(f"the refinement {split} split of {dataset.path} is empty")
-    source = RowSource(windows, seq_len, dataset.special_ids)
-    rows = [source[i] for i in range(len(source))]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

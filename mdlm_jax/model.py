@@ -205,35 +205,3 @@ class Transformer(nnx.Module):
         if self.config.bf16_products:
             return dot(hidden, table, True)
         return jax.lax.dot(hidden, table, preferred_element_type=jnp.float32)
-
-
-def count_parameters(config: ModelConfig) -> dict[str, int]:
-    """The true count beside the specification's 4lh^2 + 3lh*hf + 6lh + Vh, in parameters.
-
-    `matrices` are the weights that multiply every token (what a FLOP count needs). The specification counts
-    6h of norm and bias per layer; here a layer has two norm vectors (2h, plus two of a head's width under QK-
-    norm) and no bias, and the final norm adds h: the difference is `true - specification`.
-    """
-    d, s, f = config.d_model, config.num_layers, ffn_width(config.d_model)
-    matrices = s * (4 * d * d + 3 * d * f)
-    norms = s * (2 * d + 2 * d // config.num_heads * config.qk_norm) + d
-    embedding = config.vocab_rows * d
-    return {
-        "true": matrices + norms + embedding,
-        "specification": matrices + 6 * s * d + embedding,
-        "matrices": matrices,
-        "embedding": embedding,
-        "norms": norms,
-    }
-
-
-def flops_per_token(config: ModelConfig, head_fraction: float) -> float:
-    """Training FLOPs per input token, forward and backward (6 per weight; Kaplan et al. 2020).
-
-    `head_fraction` is the share of positions that meet the vocabulary. Attention scores and mixing count
-    12*S*D*L (Chowdhery et al. 2022, appendix B; half of it where causal); recomputation under remat is not
-    counted (model FLOPs, not hardware FLOPs).
-    """
-    counts = count_parameters(config)
-    attention = 12 * config.num_layers * config.d_model * config.seq_len * (0.5 if config.causal else 1.0)
-    return 6.0 * (counts["matrices"] + head_fraction * counts["embedding"]) + attention

@@ -21,10 +21,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mdlm_jax import checkpoint
-from mdlm_jax.configuration import Config, ConfigError, UserError, difference, read_json, resolve
+from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.data import Dataset, open_dataset
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.train_state import cast, forbidden_rows, init_params
+from mdlm_jax.ui.values import ConfigError, UserError, difference, read_json, write_json
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
@@ -115,8 +116,8 @@ def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
         for name in ("tokenizer.json", "dataset.json"):
             shutil.copyfile(dataset.path / name, workdir / name)
         (workdir / "command.txt").write_text(shlex.join([sys.executable, *sys.argv]) + "\n", encoding="utf-8")
-        checkpoint.write_json(workdir / "environment.json", environment())
-    checkpoint.write_json(workdir / "config.json", dataclasses.asdict(config))  # last: it claims
+        write_json(workdir / "environment.json", environment())
+    write_json(workdir / "config.json", dataclasses.asdict(config))  # last: it claims
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from mdlm_jax.configuration import UserError
+from mdlm_jax.ui.values import UserError
 
 
 class TokenizerError(UserError):

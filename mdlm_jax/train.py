@@ -14,10 +14,10 @@ import numpy as np
 import optax
 
 from mdlm_jax import checkpoint
-from mdlm_jax.configuration import Config, UserError, read_json
+from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
-from mdlm_jax.evaluation.estimate import critical_compute, describe
+from mdlm_jax.evaluation.estimate import critical_compute, describe, stage_flops
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog
@@ -25,6 +25,7 @@ from mdlm_jax.optimizer import make_optimizer, schedule
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.progress import PlanProgress
+from mdlm_jax.ui.values import UserError, read_json, write_json
 
 NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": None}, "latest": {}}
 
@@ -51,6 +52,7 @@ class _Run:
     dataset: Dataset
     workdir: Path
     stages: list[Stage]
+    flops: list[float]  # of each stage
     validate: Evaluate
     log: MetricLog
     progress: PlanProgress
@@ -96,11 +98,12 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
 
     for number in handlers:
         signal.signal(number, stop_soon)
-    progress = PlanProgress(sum(s.flops for s in stages))
+    flops = [stage_flops(config, s) for s in stages]
+    progress = PlanProgress(sum(flops))
     log = MetricLog(workdir, progress.say)
     try:
         validate = held_out(config, dataset, workdir, "validation")
-        run = _Run(config, dataset, workdir, stages, validate, log, progress, stop)
+        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop)
         first, state, notes = _first_state(run)
         state, notes = _train_stage(run, stages[first], state, notes)
         for stage in stages[first + 1 :]:
@@ -177,7 +180,7 @@ def _train_stage(
     rate = schedule(config.optimizer, config.optimizer.learning_rate * stage.config.rate_scale, steps)
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
-    flops_before = sum(s.flops for s in run.stages[: stage.index])
+    flops_before, stage_flops = sum(run.flops[: stage.index]), run.flops[stage.index]
     tokens_before = sum(s.data.tokens for s in run.stages[: stage.index])
     critical = critical_compute(run.dataset.counts("refinement", "train")["tokens"])
     start = int(state.step)
@@ -192,7 +195,7 @@ def _train_stage(
         tokens += int(batch["scored"].sum())
         if step == start + 1:
             jax.block_until_ready(state.step)  # compiled by now: the pace begins here
-            run.progress.restart(flops_before + stage.flops * step / steps)
+            run.progress.restart(flops_before + stage_flops * step / steps)
             began, tokens = time.perf_counter(), 0
         stop = run.stop_signals[:1]  # looked at once: one that comes later waits for the next step
         save = step % config.checkpoint_every == 0 or step in evaluate_at or bool(stop)
@@ -205,7 +208,7 @@ def _train_stage(
                     f"the {name.replace('_', ' ')} is {value} near step {step} of {stage.directory}; the "
                     "last checkpoint is intact: lower config.optimizer.learning_rate (in a new --workdir)"
                 )
-        flops = flops_before + stage.flops * step / steps
+        flops = flops_before + stage_flops * step / steps
         scalars |= {
             "learning_rate": float(rate(step - 1)),
             "tokens": tokens_before + stage.data.tokens * step / steps,
@@ -265,7 +268,7 @@ def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any
         "bits_per_byte": latest.get("bits_per_byte"),
         "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    checkpoint.write_json(run.workdir / "STATUS.json", status)
+    write_json(run.workdir / "STATUS.json", status)
 
 
 def _report(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
@@ -274,9 +277,9 @@ def _report(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, A
     if not path.exists():
         run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
-        done = sum(s.data.tokens for s in run.stages), sum(s.flops for s in run.stages)
+        done = sum(s.data.tokens for s in run.stages), sum(run.flops)
         found = report(run.config, run.dataset, run.workdir, state.ema, latest, *done)
-        checkpoint.write_json(path, found)
+        write_json(path, found)
     written = read_json(path, RunError)
     run.progress.update(run.progress.total, "finished")
     stage = run.stages[-1]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mdlm_jax.configuration import UserError
 from mdlm_jax.ui import modes
 from mdlm_jax.ui.options import read_prompts, settings_of
+from mdlm_jax.ui.values import UserError
 
 JOBS = [{"prompt": p, "seed": i} for i, p in enumerate(("The tide", "é👧", "", "x" * 40))]
 MARKS = {"model_hash": "cafe"}

@@ -21,6 +21,7 @@ from mdlm_jax.checkpoint import CheckpointError
 from mdlm_jax.configuration import resolve
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.train_state import TrainState, init_params
+from mdlm_jax.ui.values import write_json
 
 
 @pytest.fixture(scope="module")
@@ -241,9 +242,9 @@ def test_other_arrays_are_refused(tmp_path, like):
 
 def test_write_json_is_atomic(tmp_path, monkeypatch):
     path = tmp_path / "status.json"
-    checkpoint.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        checkpoint.write_json(path, {"a": object()})
+        write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
 
 

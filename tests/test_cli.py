@@ -6,8 +6,8 @@ import sys
 import pytest
 from conftest import REPO
 
-from mdlm_jax.configuration import UserError, nearest
 from mdlm_jax.ui import cli
+from mdlm_jax.ui.values import UserError, nearest
 
 
 class Asked(UserError):

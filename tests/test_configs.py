@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from configs import fields, load, load_overrides, merge, three_stage
-from mdlm_jax.configuration import ConfigError, flat, resolve
+from mdlm_jax.configuration import resolve
+from mdlm_jax.ui.values import ConfigError, flat
 
 BASE = flat(three_stage.get_config())
 KINDS = fields()

@@ -10,7 +10,8 @@ from conftest import REPO
 from ml_collections import ConfigDict
 
 from configs import SIZES, three_stage
-from mdlm_jax.configuration import Config, ConfigError, difference, flat, resolve
+from mdlm_jax.configuration import Config, resolve
+from mdlm_jax.ui.values import ConfigError, difference, flat
 
 PLANS = sorted(path.stem for path in (REPO / "configs").glob("[!_]*.py"))
 

@@ -44,11 +44,7 @@ def test_plan_is_the_three_stages_in_order(dataset, stages):
         tokens = dataset.counts(wanted.name, "train")["tokens"] * wanted.num_epochs
         # Rows beyond the last whole batch are dropped: fewer than one batch of tokens.
         assert tokens - config.batch_size * config.model.seq_len < stage.data.tokens <= tokens
-        assert stage.flops > 0
         before += stage.data.num_steps
-    assert stages[2].flops / stages[0].flops == pytest.approx(
-        stages[2].data.num_steps / stages[0].data.num_steps
-    )
 
 
 def test_plan_depends_on_the_seed(dataset, stages):
@@ -66,14 +62,6 @@ def test_density_follows_the_mask_schedule(dataset):
     densities = [s.density for s in curriculum.plan(falling, dataset)]
     assert densities == [Density(0.75, 0.9, 0.25), Density(0.4, 0.6, 0.25), Density(0.05, 0.2, 0.25)]
     assert Density().is_bound and not any(d.is_bound for d in densities)
-
-
-def test_fewer_masks_cost_less_and_the_twin_scores_all(dataset, stages):
-    falling = curriculum.plan(smoke(mask_schedule="curriculum", full_range_fraction=0.0), dataset)
-    assert falling[2].flops < stages[2].flops < falling[0].flops * stages[2].flops / stages[0].flops
-    config = smoke()
-    twin = dataclasses.replace(config, model=dataclasses.replace(config.model, causal=True))
-    assert curriculum.plan(twin, dataset)[0].flops > stages[0].flops
 
 
 def test_critical_compute_is_the_papers_formula():

@@ -14,12 +14,18 @@ import launch
 from configs import three_stage
 from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.curriculum import begin, plan
-from mdlm_jax.data import held_out_windows, open_dataset
+from mdlm_jax.data import open_dataset
 from mdlm_jax.evaluation import estimate
-from mdlm_jax.evaluation.estimate import device_memory, measured_flops, memory, seconds
-from mdlm_jax.evaluation.likelihood import make_bound
+from mdlm_jax.evaluation.estimate import (
+    device_memory,
+    flops_per_token,
+    measured_flops,
+    memory,
+    seconds,
+    stage_flops,
+)
+from mdlm_jax.evaluation.likelihood import held_out_windows, make_bound
 from mdlm_jax.laws import Law
-from mdlm_jax.model import flops_per_token
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.run_directory import complete
 from mdlm_jax.sampler import Plan, sample
@@ -128,6 +134,20 @@ def test_memory_allocates_nothing_and_follows_the_plan(dataset):
     assert small.total == memory(one).total + small.state
 
 
+def test_fewer_masks_cost_less_and_the_twin_scores_all(dataset):
+    def flops(**model):
+        config = preset("smoke", dataset, **model)
+        return [stage_flops(config, s) for s in plan(config, dataset)]
+
+    config, uniform = preset("smoke", dataset), flops()
+    slices = replace(config, mask_schedule="curriculum", full_range_fraction=0.0)
+    falling = [stage_flops(slices, s) for s in plan(slices, dataset)]
+    assert falling[2] < uniform[2] < falling[0] * uniform[2] / uniform[0]
+    assert flops(causal=True)[0] > uniform[0] > 0
+    steps = [s.data.num_steps for s in plan(config, dataset)]
+    assert uniform[2] / uniform[0] == pytest.approx(steps[2] / steps[0])
+
+
 def test_time_is_made_of_training_evaluation_steps_and_compilation(dataset, monkeypatch):
     config = preset("smoke", dataset, remat="none")
     stages = plan(config, dataset)
@@ -137,7 +157,7 @@ def test_time_is_made_of_training_evaluation_steps_and_compilation(dataset, monk
     def flops(config: Config) -> float:
         return seconds(config, stages, dataset) - rest
 
-    training = sum(s.flops for s in stages)
+    training = sum(stage_flops(config, s) for s in stages)
     validation, test = (len(held_out_windows(dataset, s, 64)["tokens"]) for s in ("validation", "test"))
     # At three ends and two starts of stages, and the test; 2 replicates of 16 strata, 4 windows a call.
     window = 2 * 16 * 64 * flops_per_token(config.model, 17 / 32) / 3
@@ -152,6 +172,7 @@ def test_time_is_made_of_training_evaluation_steps_and_compilation(dataset, monk
     twin = replace(config, model=replace(config.model, causal=True))  # each window once, 32 a call
     window = 64 * flops_per_token(twin.model, 1.0) / 3
     one, last = (-(-number // 32) * 32 * window for number in (validation, test))
+    training = sum(stage_flops(twin, s) for s in stages)
     assert flops(twin) == pytest.approx(training + 5 * one + last)
 
 

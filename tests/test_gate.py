@@ -8,8 +8,8 @@ import socket
 import pytest
 from toy_server import Client, Toy, serving
 
-from mdlm_jax.configuration import UserError
 from mdlm_jax.ui.server import PAGE, Gate, Server
+from mdlm_jax.ui.values import UserError
 
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 TRANSPORTS = ("page", "file", "socket")

@@ -13,9 +13,11 @@ from conftest import REPO
 # A module of mdlm_jax may import the layers below its own, and nothing of its own layer. A package counts as
 # one module. A name may be listed before its module exists; a module that is not listed fails the test.
 LAYERS = [
+    ["values"],  # of ui: what a person writes becomes a checked value
     ["configuration"],
     ["tokenizer", "frames"],
-    ["ui", "model", "diffusion", "laws", "optimizer", "data", "metrics"],
+    ["ui"],
+    ["model", "diffusion", "laws", "optimizer", "data", "metrics"],
     ["train_state", "checkpoint"],
     ["run_directory", "curriculum", "sampler"],
     ["generation"],
@@ -25,9 +27,9 @@ LAYERS = [
 ]
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Narrower than the layer says: the complete list of what these may import from mdlm_jax.
-ONLY = {"ui": {"frames", "configuration"}}  # configuration for its UserError: no network comes with it
+ONLY = {"ui": {"values", "frames", "configuration"}}
 # Importable where jax is not installed.
-NO_JAX = {"tokenizer", "frames", "configuration", "ui", "runs"}
+NO_JAX = {"tokenizer", "frames", "configuration", "ui", "values", "runs"}
 
 MAX_LINES_PER_FILE = 400
 MAX_LINES_OF_MDLM_JAX = 3000  # without ui/ and evaluation/
@@ -66,6 +68,8 @@ def imports(path: Path) -> set[str]:
 
 def unit(dotted: str) -> str:
     """The name in the table for a dotted name of mdlm_jax; empty for mdlm_jax itself."""
+    if dotted.startswith("mdlm_jax.ui.values"):
+        return "values"
     return dotted.split(".")[1] if "." in dotted else ""
 
 
@@ -132,9 +136,7 @@ def test_files_stay_short():
     assert lines
     long = {str(path.relative_to(REPO)): n for path, n in lines.items() if n > MAX_LINES_PER_FILE}
     assert not long
-    counted = [
-        path for path in python_files("mdlm_jax") if unit(module_name(path)) not in ("ui", "evaluation")
-    ]
+    counted = [path for path in python_files("mdlm_jax") if path.parent.name not in ("ui", "evaluation")]
     assert sum(len(path.read_bytes().splitlines()) for path in counted) <= MAX_LINES_OF_MDLM_JAX
 
 

@@ -14,17 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import NETWORK, network, quick_jit, random_params
 
-from mdlm_jax.model import (
-    RMSNorm,
-    Transformer,
-    count_parameters,
-    dot,
-    dropout,
-    ffn_width,
-    flops_per_token,
-    rope,
-    rope_tables,
-)
+from mdlm_jax.evaluation.estimate import count_parameters, flops_per_token
+from mdlm_jax.model import RMSNorm, Transformer, dot, dropout, ffn_width, rope, rope_tables
 
 RNG = np.random.default_rng(0)
 TOKENS = RNG.integers(0, 16, (2, 12))

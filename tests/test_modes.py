@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mdlm_jax import frames, generation, run_directory, sample
-from mdlm_jax.configuration import UserError
 from mdlm_jax.evaluation.candidates import generate
 from mdlm_jax.ui.options import NAMES, WHAT, settings_of
+from mdlm_jax.ui.values import UserError
 
 # One compiled program for texts of any length, but for streams.
 PLAN = ("--steps", "4", "--block", "31")

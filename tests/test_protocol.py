@@ -9,10 +9,11 @@ from conftest import soak_count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdlm_jax.configuration import SamplingConfig, UserError
+from mdlm_jax.configuration import SamplingConfig
 from mdlm_jax.ui.options import settings_of
 from mdlm_jax.ui.protocol import LARGEST, MOST, Branch, Follow, Stop, Write, hello, parse
 from mdlm_jax.ui.trajectory import plain
+from mdlm_jax.ui.values import UserError
 
 BRANCH = {"type": "branch", "of": 1, "step": 2, "start": 3, "stop": 5, "length": 0, "token": None}
 VALID = [

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdlm_jax import frames
-from mdlm_jax.configuration import UserError
 from mdlm_jax.ui import modes
 from mdlm_jax.ui.replay import MASK, Document, replay, spelled
+from mdlm_jax.ui.values import UserError
 
 PIECES = ["[PAD]", "[MASK]", "The", "Ġtide", "Ġ", "Ċ", "Ġ[x", "/x]", "č", "ł", "Ģ"]  # č is a return, no
 HEADER = frames.header(PIECES, 7, "confidence", "cafe")

@@ -17,6 +17,7 @@ from mdlm_jax import checkpoint, run_directory
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
 from mdlm_jax.run_directory import RunError
+from mdlm_jax.ui.values import write_json
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_an_interrupted_claim_is_made_again(tmp_path, config, dataset):
 
 
 def test_config_survives_its_file(tmp_path, config):
-    checkpoint.write_json(tmp_path / "config.json", dataclasses.asdict(config))
+    write_json(tmp_path / "config.json", dataclasses.asdict(config))
     assert run_directory.read_config(tmp_path) == config
 
 

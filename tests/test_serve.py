@@ -11,10 +11,10 @@ from conftest import soak_count
 from toy_server import Client, Toy, serving, until, warm
 from toys import MASK
 
-from mdlm_jax.configuration import UserError
 from mdlm_jax.ui.jobs import KEPT, VIEWERS, WAITING
 from mdlm_jax.ui.protocol import LARGEST
 from mdlm_jax.ui.server import UNREAD, Gate, Server
+from mdlm_jax.ui.values import UserError
 
 LONG = {"length": 40_000}  # more than is written while a test looks
 

@@ -12,13 +12,13 @@ import pytest
 from conftest import REPO
 from toy_server import Client, serving
 
-from mdlm_jax.configuration import UserError
 from mdlm_jax.evaluation.candidates import LENGTHS, generate
 from mdlm_jax.frames import printable
 from mdlm_jax.generation import finish
 from mdlm_jax.run_directory import Trained, load
 from mdlm_jax.serve import engine
 from mdlm_jax.ui.options import settings_of
+from mdlm_jax.ui.values import UserError
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
 from mdlm_jax.run_directory import read_config
 from mdlm_jax.train_state import init_params
+from mdlm_jax.ui.values import write_json
 
 # (stage, step): killed as soon as metrics.jsonl has that step's line. Step 10 of stage 1 is when the
 # first checkpoint is being written; stage 2 has none yet at step 4; stage 3 goes on from 50 after its kill.
@@ -155,7 +156,7 @@ def test_a_finished_run_returns_at_once(killed, starter, tmp_path):
     before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
     status = json.loads((workdir / "STATUS.json").read_text())
     assert (status["state"], status["share_done"]) == ("finished", 1.0)
-    checkpoint.write_json(workdir / "STATUS.json", status | {"state": "running", "share_done": 0.9})
+    write_json(workdir / "STATUS.json", status | {"state": "running", "share_done": 0.9})
     code, output = starter.run(workdir)
     assert code == 0 and "validation: " in output and "loss" not in output
     mended = json.loads((workdir / "STATUS.json").read_text())

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdlm_jax.configuration import Config
+from mdlm_jax.configuration import Config, ModelConfig
 from mdlm_jax.curriculum import Stage
-from mdlm_jax.data import Dataset, held_out_windows
+from mdlm_jax.data import Dataset
 from mdlm_jax.diffusion import Density, capacity
-from mdlm_jax.model import count_parameters, flops_per_token
+from mdlm_jax.evaluation.likelihood import held_out_windows
+from mdlm_jax.model import ffn_width
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.train_state import init_params, make_loss
 from mdlm_jax.ui.progress import clock
@@ -32,6 +33,45 @@ CPU_PACE, ACCELERATOR_PACE = (0.4, 6.0), (0.25, 30.0)
 STEP_SECONDS = 0.015  # of a step beside its FLOPs; measured at `smoke`, whose FLOPs hardly count
 RECOMPUTED = {"none": 1.0, "dots": 1.1, "full": 4 / 3}  # FLOPs done over FLOPs counted; full: forward twice
 PROCESS = 1_500_000_000  # bytes beside the arrays (Python, libraries, XLA), on a CPU; measured at `tiny`
+
+
+def count_parameters(config: ModelConfig) -> dict[str, int]:
+    """The true count beside the specification's 4lh^2 + 3lh*hf + 6lh + Vh, in parameters.
+
+    `matrices` are the weights that multiply every token (what a FLOP count needs). The specification counts
+    6h of norm and bias per layer; here a layer has two norm vectors (2h, plus two of a head's width under QK-
+    norm) and no bias, and the final norm adds h: the difference is `true - specification`.
+    """
+    d, s, f = config.d_model, config.num_layers, ffn_width(config.d_model)
+    matrices = s * (4 * d * d + 3 * d * f)
+    norms = s * (2 * d + 2 * d // config.num_heads * config.qk_norm) + d
+    embedding = config.vocab_rows * d
+    return {
+        "true": matrices + norms + embedding,
+        "specification": matrices + 6 * s * d + embedding,
+        "matrices": matrices,
+        "embedding": embedding,
+        "norms": norms,
+    }
+
+
+def flops_per_token(config: ModelConfig, head_fraction: float) -> float:
+    """Training FLOPs per input token, forward and backward (6 per weight; Kaplan et al. 2020).
+
+    `head_fraction` is the share of positions that meet the vocabulary. Attention scores and mixing count
+    12*S*D*L (Chowdhery et al. 2022, appendix B; half of it where causal); recomputation under remat is not
+    counted (model FLOPs, not hardware FLOPs).
+    """
+    counts = count_parameters(config)
+    attention = 12 * config.num_layers * config.d_model * config.seq_len * (0.5 if config.causal else 1.0)
+    return 6.0 * (counts["matrices"] + head_fraction * counts["embedding"]) + attention
+
+
+def stage_flops(config: Config, stage: Stage) -> float:
+    """Training FLOPs of all steps of a stage."""
+    head = 1.0 if config.model.causal else stage.density.mean
+    positions = stage.data.num_steps * config.batch_size * config.model.seq_len
+    return positions * flops_per_token(config.model, head)
 
 
 def critical_compute(tokens: float) -> float:
@@ -64,7 +104,7 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
     screen.append(f"Time   about {clock(expected)} for the whole plan on this machine ({device}), by a probe")
     if jax.default_backend() == "cpu" and expected > 2 * 3600:
         screen.append("       python launch.py --recommend suggests a plan for this machine")
-    flops, critical = sum(s.flops for s in stages), critical_compute(unique)
+    flops, critical = sum(stage_flops(config, s) for s in stages), critical_compute(unique)
     details = [
         f"network: {model.num_layers} layers x {model.d_model} x {model.num_heads} heads, "
         f"{config.precision}; {counts['true']:,} parameters "
@@ -76,10 +116,10 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
         rates = "next token" if model.causal else "mask rate 0 to 1"
         if not (model.causal or d.is_bound):
             rates = f"mask rate {d.lo} to {d.hi}, and {d.full_range:.0%} over 0 to 1"
-        details.append(
-            f"stage {stage.index + 1}, {stage.config.name}: "
-            f"{stage.data.num_steps:,} steps, {stage.data.tokens:,} tokens, {stage.flops:.2e} FLOPs, {rates}"
+        cost = (
+            f"{stage.data.num_steps:,} steps, {stage.data.tokens:,} tokens, {stage_flops(config, stage):.2e}"
         )
+        details.append(f"stage {stage.index + 1}, {stage.config.name}: {cost} FLOPs, {rates}")
     details.append(
         f"total {flops:.2e} FLOPs = {flops / critical:.3g} x Ccrit({unique / 1e6:.3f}M tokens) = "
         f"{critical:.2e} (fitted on 25M-100M tokens: for one book an extrapolation)"
@@ -168,7 +208,7 @@ def seconds(config: Config, stages: Sequence[Stage], dataset: Dataset) -> float:
     """
     model, (strata, replicates, rows) = config.model, _protocol(config)
     share, compilation = CPU_PACE if jax.default_backend() == "cpu" else ACCELERATOR_PACE
-    flops = RECOMPUTED[model.remat] * sum(s.flops for s in stages)
+    flops = RECOMPUTED[model.remat] * sum(stage_flops(config, s) for s in stages)
     position = flops_per_token(model, (strata + 1) / (2 * strata)) / 3  # forward alone
     # Within a stage, at its start (of the first only if it has weights from a run); the test at the end.
     validations = (config.evaluation.per_stage + 1) * len(stages) - (not config.init_from)

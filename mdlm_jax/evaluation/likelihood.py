@@ -16,12 +16,26 @@ import numpy as np
 
 from mdlm_jax import diffusion
 from mdlm_jax.configuration import Config, ModelConfig
-from mdlm_jax.data import Dataset, held_out_windows, read_records
+from mdlm_jax.data import DataError, Dataset, RowSource, chapters, cut, read_records
 from mdlm_jax.run_directory import Trained
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.train_state import cast, denoiser, forbidden_rows
 
 Evaluate = Callable[[Any], dict[str, Any]]
+
+
+def held_out_windows(dataset: Dataset, split: str, seq_len: int) -> dict[str, np.ndarray]:
+    """The protocol's windows: a split's chapters in reading order, cut into [EOS] + up to seq_len - 1 tokens.
+
+    Returns tokens, segments, scored, each [W, seq_len]; every token is scored once. Raises DataError.
+    """
+    streams = chapters(read_records(dataset, "refinement", split))
+    windows = [[piece] for stream in streams for piece in cut(stream, seq_len - 1)]
+    if not windows:
+        raise DataError(f"the refinement {split} split of {dataset.path} is empty")
+    source = RowSource(windows, seq_len, dataset.special_ids)
+    rows = [source[i] for i in range(len(source))]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def figures(nats: float, standard_error: float, tokens: int, num_bytes: int, words: int) -> dict[str, float]:

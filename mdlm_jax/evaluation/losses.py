@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mdlm_jax.configuration import UserError, difference
-from mdlm_jax.data import Dataset, Record, held_out_windows, open_dataset, read_records
-from mdlm_jax.evaluation.likelihood import make_batches, make_exact
+from mdlm_jax.data import Dataset, Record, open_dataset, read_records
+from mdlm_jax.evaluation.likelihood import held_out_windows, make_batches, make_exact
 from mdlm_jax.evaluation.summary import no_run
 from mdlm_jax.run_directory import Trained, cache_compilations, load
 from mdlm_jax.ui import cli
 from mdlm_jax.ui.progress import PlanProgress
+from mdlm_jax.ui.values import UserError, difference
 
 
 class LossesError(UserError):

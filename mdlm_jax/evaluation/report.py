@@ -5,9 +5,9 @@ from typing import Any
 
 from mdlm_jax.configuration import Config
 from mdlm_jax.data import Dataset
+from mdlm_jax.evaluation.estimate import count_parameters
 from mdlm_jax.evaluation.likelihood import held_out
 from mdlm_jax.evaluation.ngram import held_out_bits_per_byte
-from mdlm_jax.model import count_parameters
 
 
 def report(

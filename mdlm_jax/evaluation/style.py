@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
-from mdlm_jax.configuration import UserError, nearest
 from mdlm_jax.data import Dataset, chapters, read_records
+from mdlm_jax.ui.values import UserError, nearest
 
 PIECE = 150  # words: the length of a generated text
 # The most frequent words and marks. The usual 150 belong to texts of thousands of words. One that is rarer

@@ -16,8 +16,8 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from rich.filesize import decimal
 
-from mdlm_jax.configuration import UserError, flat, nearest
 from mdlm_jax.ui.progress import clock
+from mdlm_jax.ui.values import UserError, flat, nearest
 
 READ = ("config.json", "dataset.json", "STATUS.json", "report/report.json", "command.txt", "plan.txt")
 PROGRESS = "{STATUS.stage} {STATUS.step:,}/{STATUS.steps:,} ({STATUS.share_done:.0%})"

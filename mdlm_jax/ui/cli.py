@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mdlm_jax.configuration import UserError, nearest
+from mdlm_jax.ui.values import UserError, nearest
 
 INSTALL = "in the checkout: make install, then source .venv/bin/activate"
 

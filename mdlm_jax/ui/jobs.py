@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mdlm_jax.configuration import UserError
 from mdlm_jax.frames import SampleFrame, printable
 from mdlm_jax.ui.protocol import LONGEST, Branch, Follow, Message, Stop, Values, Write
 from mdlm_jax.ui.trajectory import Reader, Trajectory, line, plain
+from mdlm_jax.ui.values import UserError
 
 WAITING = 8  # trajectories in the queue
 KEPT = 16  # finished ones

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mdlm_jax import frames
-from mdlm_jax.configuration import UserError
 from mdlm_jax.ui.progress import PlanProgress
+from mdlm_jax.ui.values import UserError
 
 Values = dict[str, Any]
 

@@ -9,18 +9,14 @@ from typing import Any
 
 from mdlm_jax.configuration import (
     SAMPLING_PRESETS,
-    ConfigError,
     Request,
     SampleError,
     SamplingConfig,
-    UserError,
-    build,
     check_sampling,
-    nearest,
-    read_json,
     unused,
 )
 from mdlm_jax.ui import cli, terminal
+from mdlm_jax.ui.values import ConfigError, UserError, build, nearest, read_json
 
 Values = dict[str, Any]
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Collection
 from typing import Any
 
-from mdlm_jax.configuration import UserError, nearest
+from mdlm_jax.ui.values import UserError, nearest
 
 HELP = """A line is a prompt (____ in it is a gap; an empty line prompts with nothing). Commands:
 /again        the last prompt, at the next seed      /history      the prompts so far; /history 2 takes one

@@ -9,7 +9,8 @@ import dataclasses
 import json
 from typing import Any
 
-from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SamplingConfig, UserError, nearest
+from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SamplingConfig
+from mdlm_jax.ui.values import UserError, nearest
 
 LARGEST = 65_536  # bytes of a message
 LONGEST = Request.__dataclass_fields__["length"].metadata["most"]  # tokens of a document

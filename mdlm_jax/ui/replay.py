@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mdlm_jax import frames
-from mdlm_jax.configuration import UserError
+from mdlm_jax.ui.values import UserError
 
 LONGEST = 2**20  # tokens of a document; what claims more is damaged
 MASK = " ··"  # about as wide as a token, so that little moves when it is written

@@ -23,10 +23,10 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from mdlm_jax.configuration import UserError
 from mdlm_jax.ui import protocol
 from mdlm_jax.ui.jobs import VIEWERS, Engine, Jobs, Viewer
 from mdlm_jax.ui.trajectory import plain
+from mdlm_jax.ui.values import UserError
 
 PAGE = Path(__file__).parent / "page"
 KINDS = {
