@@ -1,10 +1,10 @@
 """What each choice of the plan is worth: the same run with one thing changed, over several seeds.
 
-    python benchmarks/ablations.py --book B [--only NAME ...] [--seeds 0 1 2] [--out DIR] [--set FIELD=VALUE ...]
+    python benchmarks/ablations.py --book B [--only NAME ...] [--seeds 0 1 2] [--set FIELD=VALUE ...]
 
-Every run is a run directory of its own below --out, so a stopped study goes on where it was; every finished run
-adds a line to --rows (docs/ablations.jsonl, committed). Prints a Markdown table: the mean over seeds, and the
-difference from the first row, seed by seed, with a 95 % interval of Student's t where there are two seeds or more.
+Every run is a run directory of its own below --out, so a stopped study goes on where it was; every finished
+run adds a line to --rows (docs/ablations.jsonl, committed). Prints a Markdown table: the mean over seeds, and
+the difference from the first row, seed by seed, with a 95 % interval of Student's t where there are several.
 """
 
 import argparse
