@@ -24,8 +24,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPRO
     os.environ.setdefault(name, "1")
 
 # Most of the time goes into compiling programs that run once or twice. XLA's older CPU back ends have two
-# ways of making kernels of fusions: the one that is not their default compiles three times as fast. Newer ones
-# have one way, and end where they read a flag that they do not know.
+# ways of making kernels of fusions: the one that is not their default compiles three times as fast. Newer
+# ones have one way, and end where they read a flag that they do not know.
 QUICK = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     QUICK += ["--xla_cpu_use_fusion_emitters=false"]
