@@ -25,7 +25,8 @@ from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json
 
 ROOT = Path(__file__).resolve().parent
 BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"
-PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder")  # what config.data sets of a preparation
+# What config.data sets of a preparation.
+PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder", "importance")
 SIZES = ("tiny", "small", "base")  # of configs/three_stage.py, for --recommend
 LONGEST = 3600.0  # seconds that a suggested plan may take
 SHORT = 20_000  # words; with fewer, tiny wrote no sentences (docs/results.md)

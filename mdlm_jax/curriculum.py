@@ -11,7 +11,7 @@ import optax
 from mdlm_jax.configuration import Config, StageConfig
 from mdlm_jax.data import Dataset, StageData, stage_data
 from mdlm_jax.diffusion import Density
-from mdlm_jax.train_state import TrainState
+from mdlm_jax.train_state import TrainState, guard
 
 
 class TransitionError(RuntimeError):
@@ -26,7 +26,6 @@ class Stage:
     config: StageConfig
     data: StageData
     density: Density
-    steps_before: int
 
     @property
     def directory(self) -> str:
@@ -37,31 +36,39 @@ class Stage:
 def plan(config: Config, dataset: Dataset) -> list[Stage]:
     """All stages. Raises DataError when one has no training data."""
     stages: list[Stage] = []
-    before = 0
     for i, stage in enumerate(config.stages):
-        data = stage_data(dataset, stage, config.model.seq_len, config.batch_size, config.seed * 16 + i)
+        sizes = config.model.seq_len, config.batch_size, config.seed * 16 + i
+        data = stage_data(dataset, stage, *sizes, importance=config.soft_masking > 0)
         slices = config.mask_schedule == "curriculum"
         density = Density(*stage.mask_rate, config.full_range_fraction) if slices else Density()
-        stages.append(Stage(i, stage, data, density, before))
-        before += data.num_steps
+        stages.append(Stage(i, stage, data, density))
     return stages
 
 
 def begin(
-    params: Any, ema: Any, optimizer: optax.GradientTransformation, seed: int, stage: Stage
+    params: Any,
+    ema: Any,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    stage: Stage,
+    precision: str = "float32",
 ) -> TrainState:
     """The first state of a stage: given weights, fresh optimizer state, step 0, a key of its own."""
     key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), stage.index))
     # Copies, because the train step donates its input: nothing may be held twice.
     params, ema = (jax.tree.map(jnp.array, tree) for tree in (params, ema))
-    return TrainState(jnp.int32(0), params, ema, jax.jit(optimizer.init)(params), key)
+    return TrainState(jnp.int32(0), params, ema, jax.jit(optimizer.init)(params), key, guard(precision))
 
 
 def transition(
-    previous: TrainState, optimizer: optax.GradientTransformation, seed: int, stage: Stage
+    previous: TrainState,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    stage: Stage,
+    precision: str = "float32",
 ) -> tuple[TrainState, dict[str, bool]]:
     """Carries weights and average into `stage`, fresh optimizer. Raises TransitionError if a check fails."""
-    state = begin(previous.params, previous.ema, optimizer, seed, stage)
+    state = begin(previous.params, previous.ema, optimizer, seed, stage, precision)
 
     def equal(a: Any, b: Any) -> bool:
         return jax.tree.all(jax.tree.map(np.array_equal, a, b))

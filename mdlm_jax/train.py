@@ -19,7 +19,7 @@ from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation.estimate import critical_compute, describe, stage_flops
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
-from mdlm_jax.evaluation.report import report
+from mdlm_jax.evaluation.report import changes, report
 from mdlm_jax.metrics import MetricLog
 from mdlm_jax.optimizer import make_optimizer, schedule
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
@@ -27,7 +27,15 @@ from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_l
 from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import UserError, read_json, write_json
 
-NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": None}, "latest": {}}
+# What a checkpoint says beside the state: held-out figures of the stage, the latest and the best; evaluations
+# since the best; whether the stage ended early; the last checkpoint that a roll-back may return to; roll-
+# backs of the run; what the stages before did; the figures of the transition.
+NO_NOTES: dict[str, Any] = {"latest": {}, "best": {"step": -1, "bits_per_byte": None}, "stale": 0}
+NO_NOTES |= {"ended": False, "sound": 0, "roll_backs": 0, "entered": {}}
+NO_NOTES |= {"before": {"steps": 0, "tokens": 0, "flops": 0.0, "rate": 0.0}}
+SKIPS, ROLL_BACKS = 10, 2  # skipped steps in a row that are too many, and roll-backs of a run that are not
+FIGURES = ("loss", "gradient_norm", "parameter_norm")  # of a diagnosis
+SETTLED = 50  # steps after which a transition is looked at again
 
 
 class Stopped(UserError):
@@ -42,6 +50,10 @@ class Diverged(UserError):
     """The loss is not finite; one line that says where and what to try."""
 
     code = 3
+
+
+class _RollBack(Exception):
+    """Training goes on from an earlier checkpoint: the number of the roll-back, and why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +73,11 @@ class _Run:
     def directory(self, stage: Stage) -> Path:
         return self.workdir / "checkpoints" / stage.directory
 
-    def optimizer(self, stage: Stage) -> optax.GradientTransformation:
-        return make_optimizer(self.config.optimizer, stage.data.num_steps, stage.config.rate_scale)
+    def optimizer(self, stage: Stage, begin: float = 0.0) -> optax.GradientTransformation:
+        return make_optimizer(self.config.optimizer, stage.data.num_steps, stage.config.rate_scale, begin)
+
+    def begin(self, params: Any, ema: Any, stage: Stage) -> TrainState:
+        return begin(params, ema, self.optimizer(stage), self.config.seed, stage, self.config.precision)
 
 
 def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
@@ -73,8 +88,11 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
     is cut back to it; (4) batches go on at that step's number. A stage without a checkpoint starts from the
     one before.
 
-    Raises Stopped after a signal (everything saved), Diverged when the loss is not finite, RunError when the
-    directory holds another run.
+    Steps whose gradients are not finite are skipped; after ten in a row the run is rolled back to a
+    checkpoint from before them and goes on with other noise, twice at most.
+
+    Raises Stopped after a signal (everything saved), Diverged when the loss stays not finite, RunError when
+    the directory holds another run.
     """
     config = complete(config, dataset)
     with locked(workdir):
@@ -104,15 +122,9 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
     try:
         validate = held_out(config, dataset, workdir, "validation")
         run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop)
-        first, state, notes = _first_state(run)
-        state, notes = _train_stage(run, stages[first], state, notes)
-        for stage in stages[first + 1 :]:
-            state = _enter(run, stage, state, notes)
-            if stop:  # during a measurement; the end of the stage before is saved
-                raise _stopped(run, f"the end of {stages[stage.index - 1].directory}")
-            state, notes = _train_stage(run, stage, state, dict(NO_NOTES))
+        state, notes = _from_where_it_stands(run)
         progress.stop()
-        return _report(run, state, notes["latest"])
+        return _report(run, state, notes)
     finally:
         progress.stop()
         log.close()
@@ -120,15 +132,44 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
             signal.signal(number, handler)
 
 
+def _from_where_it_stands(run: _Run) -> tuple[TrainState, dict[str, Any]]:
+    """Trains what is left of the stages; a roll-back is a resume with another key."""
+    number, why = 0, ""
+    while True:
+        first, state, notes = _first_state(run)
+        if number:
+            state, notes = _with_key(state, number), notes | {"roll_backs": number}
+            # With the first step that it changes: a resume from before it writes it again.
+            step = int(state.step) + 1
+            line = {"number": number, "why": why}
+            run.log.write("roll_back", first, step, notes["before"]["steps"] + step, line)
+        try:
+            for stage in run.stages[first:]:
+                if stage.index > first:
+                    state, notes = _enter(run, stage, state, notes)
+                    if run.stop_signals:  # during a measurement; the end of the stage before is saved
+                        raise _stopped(run, f"the end of {run.stages[stage.index - 1].directory}")
+                state, notes = _train_stage(run, stage, state, notes)
+            return state, notes
+        except _RollBack as fault:
+            number, why = fault.args
+            run.progress.say(f"{why}; roll-back {number} of {ROLL_BACKS}, with other noise")
+
+
+def _with_key(state: TrainState, number: int) -> TrainState:
+    """The state with the key of that roll-back; the numbers of steps are far below."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), 2**32 - number)
+    return state._replace(key=jax.random.key_data(key))
+
+
 def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     """Index of the stage to go on with, its state and what its checkpoint noted."""
-    seed, params = run.config.seed, init_params(run.config.model, run.config.seed)
+    params = init_params(run.config.model, run.config.seed)
     for stage in reversed(run.stages):
         path = checkpoint.newest_intact(run.directory(stage), run.progress.say)
         if path is None:
             continue
-        optimizer = run.optimizer(stage)
-        like = jax.eval_shape(lambda s=stage, o=optimizer: begin(params, params, o, seed, s))
+        like = jax.eval_shape(lambda s=stage: run.begin(params, params, s))
         state = checkpoint.restore(path, like)
         run.log.cut_back(stage.index, int(state.step))
         run.progress.say(f"Resumed {stage.directory} at step {int(state.step)} of {stage.data.num_steps}")
@@ -136,13 +177,13 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     run.log.cut_back(-1, 0)
     stage, source = run.stages[0], Path(run.config.init_from)
     if not run.config.init_from:
-        return 0, begin(params, params, run.optimizer(stage), seed, stage), dict(NO_NOTES)
+        return 0, run.begin(params, params, stage), dict(NO_NOTES)
     check_start(run.config)
     trained = load(source)
     theirs, ours = (d.info["tokenizer"]["sha256"] for d in (trained.dataset, run.dataset))
     if theirs != ours:
         raise RunError(f"the data are not prepared with the tokenizer of {source}; let launch.py do it")
-    state = begin(trained.params, trained.params, run.optimizer(stage), seed, stage)
+    state = run.begin(trained.params, trained.params, stage)
     # As a checkpoint: from here on the run stands alone.
     checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
     latest = _measure(run, state)
@@ -151,39 +192,82 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     return 0, state, dict(NO_NOTES)
 
 
-def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) -> TrainState:
+def _passed(run: _Run, stage: Stage, step: int, notes: dict[str, Any], skipped: int) -> dict[str, Any]:
+    """What all stages to the end of this one, at `step`, did, and its last rate (of a rate of 1)."""
+    before, share = notes["before"], step / stage.data.num_steps
+    return {
+        "steps": before["steps"] + step,
+        "tokens": before["tokens"] + stage.data.tokens * share,
+        "flops": before["flops"] + run.flops[stage.index] * share,
+        "rate": float(_rates(run, stage, notes, 1.0)(max(0, step - 1 - skipped))),
+    }
+
+
+def _first_rate(stage: Stage, notes: dict[str, Any]) -> float:
+    """Where the warm-up begins, as a share of its peak; 0: one step above 0."""
+    return notes["before"]["rate"] / stage.config.rate_scale * stage.config.anneal
+
+
+def _rates(run: _Run, stage: Stage, notes: dict[str, Any], peak: float) -> optax.Schedule:
+    """Learning rates of a stage by the optimizer's own count, which leaves skipped steps out."""
+    begin, peak = _first_rate(stage, notes), peak * stage.config.rate_scale
+    return schedule(run.config.optimizer, peak, stage.data.num_steps, begin)
+
+
+def _enter(
+    run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]
+) -> tuple[TrainState, dict[str, Any]]:
     """The validated, logged transition into `stage` from the `state` and `notes` at the end of the last."""
-    before = notes["latest"]
+    old, before, optimizer = run.stages[stage.index - 1], notes["latest"], run.config.optimizer
+    passed = _passed(run, old, int(state.step), notes, int(state.guard.skipped))
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
-        state = checkpoint.restore(run.directory(run.stages[stage.index - 1]) / str(before["step"]), state)
-    state, checks = transition(state, run.optimizer(stage), run.config.seed, stage)
+        state = checkpoint.restore(run.directory(old) / str(before["step"]), state)
+    state, checks = transition(state, run.optimizer(stage), run.config.seed, stage, run.config.precision)
+    if notes["roll_backs"]:
+        state = _with_key(state, notes["roll_backs"])
     after = _measure(run, state, "measuring again, as the next stage begins ...")
     run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
-    scalars: dict[str, Any] = {name: int(passed) for name, passed in checks.items()}
-    scalars |= {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
-    run.log.write("transition", stage.index, 0, stage.steps_before, scalars)
-    return state
+    entered = {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
+    notes = NO_NOTES | {"before": passed, "roll_backs": notes["roll_backs"], "entered": entered}
+    rates = passed["rate"], float(_rates(run, stage, notes, 1.0)(0)), stage.config.rate_scale
+    changed, lines = changes(run.dataset, old, stage, [r * optimizer.learning_rate for r in rates])
+    for line in lines:
+        run.progress.say(line)
+    scalars = {name: int(passed) for name, passed in checks.items()} | entered | changed
+    run.log.write("transition", stage.index, 0, passed["steps"], scalars)
+    return state, notes
+
+
+def _settled(run: _Run, stage: Stage, step: int, notes: dict[str, Any], result: dict[str, Any]) -> None:
+    """Logs the transition again, with the held-out `result` at `step`."""
+    scalars = notes["entered"] | {"bits_per_byte_settled": result["bits_per_byte"]}
+    run.log.write("transition", stage.index, step, notes["before"]["steps"] + step, scalars)
+    told = ", ".join(f"{value:.3f} {name.rpartition('_')[2]}" for name, value in scalars.items())
+    run.progress.say(f"{stage.directory} after {step} steps: held-out {told}")
 
 
 def _train_stage(
     run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Trains `stage` from its `state` to its last step; notes are the best and latest held-out figures."""
-    config, steps = run.config, stage.data.num_steps
+    """Trains `stage` from its `state` to its last step, or to the end of its patience."""
+    config, steps, before = run.config, stage.data.num_steps, notes["before"]
+    start, flops_before, stage_flops = int(state.step), before["flops"], run.flops[stage.index]
+    run.progress.total = flops_before + sum(run.flops[stage.index :])
+    if notes["ended"]:
+        return state, notes
     special = run.dataset.special_ids
     forbidden = forbidden_rows(config.model, run.dataset.info["vocab_size"], special)
     loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
-    decay = config.optimizer.ema_decay
-    train_step = make_train_step(loss_fn, run.optimizer(stage), decay, config.micro_batch, stage.steps_before)
+    train_step = make_train_step(
+        loss_fn, run.optimizer(stage, _first_rate(stage, notes)), config.optimizer.ema_decay,
+        config.micro_batch, before["steps"], config.precision == "float16",
+    )  # fmt: skip
     train_step = jax.jit(train_step, donate_argnums=0)
-    rate = schedule(config.optimizer, config.optimizer.learning_rate * stage.config.rate_scale, steps)
+    rate = _rates(run, stage, notes, config.optimizer.learning_rate)
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
-    flops_before, stage_flops = sum(run.flops[: stage.index]), run.flops[stage.index]
-    tokens_before = sum(s.data.tokens for s in run.stages[: stage.index])
     critical = critical_compute(run.dataset.counts("refinement", "train")["tokens"])
-    start = int(state.step)
     if start < steps:
         run.progress.say(f"{stage.directory}: {steps - start:,} steps; the first compiles ...")
     window: list[dict[str, jax.Array]] = []
@@ -198,46 +282,89 @@ def _train_stage(
             run.progress.restart(flops_before + stage_flops * step / steps)
             began, tokens = time.perf_counter(), 0
         stop = run.stop_signals[:1]  # looked at once: one that comes later waits for the next step
-        save = step % config.checkpoint_every == 0 or step in evaluate_at or bool(stop)
-        if not save and step % config.log_every:
+        evaluate, settled = step in evaluate_at, bool(notes["entered"]) and step == min(SETTLED, steps)
+        save = step % config.checkpoint_every == 0 or evaluate
+        look = save or settled or step % config.log_every == 0
+        if not (look or stop):
             continue
-        scalars = {k: float(np.mean([float(m[k]) for m in window])) for k in metrics}
-        for name, value in scalars.items():  # the weights' norm too: they go bad a step before the loss
-            if not np.isfinite(value):
-                raise Diverged(
-                    f"the {name.replace('_', ' ')} is {value} near step {step} of {stage.directory}; the "
-                    "last checkpoint is intact: lower config.optimizer.learning_rate (in a new --workdir)"
-                )
+        in_a_row = int(state.guard.in_a_row)
+        # Where a signal comes must not matter to when a run is rolled back, nor to where.
+        if (look and in_a_row >= SKIPS) or not np.isfinite(metrics["parameter_norm"]):
+            raise _fault(run, stage, step, notes, metrics)
+        taken = [m for m in window if m["taken"]]
+        scalars = {k: float(np.mean([float(m[k]) for m in taken])) for k in metrics if k != "taken" and taken}
+        skipped = int(state.guard.skipped)
         flops = flops_before + stage_flops * step / steps
         scalars |= {
-            "learning_rate": float(rate(step - 1)),
-            "tokens": tokens_before + stage.data.tokens * step / steps,
+            "skipped": skipped,
+            "learning_rate": float(rate(max(0, step - 1 - skipped))),
+            "tokens": before["tokens"] + stage.data.tokens * step / steps,
             "flops": flops,
             "flops_over_critical": flops / critical,
         }
         if tokens:
             scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
-        if (stage.density.is_bound or config.model.causal) and not config.label_smoothing:
+        if config.precision == "float16":
+            scalars["loss_scale"] = float(state.guard.scale)
+        is_bound = (stage.density.is_bound and not config.soft_masking) or config.model.causal
+        if is_bound and not config.label_smoothing and taken:
             counts = run.dataset.counts(stage.config.name, "train")
             scalars["bits_per_byte"] = scalars["loss"] / math.log(2) * counts["tokens"] / counts["bytes"]
-        run.log.write("train", stage.index, step, stage.steps_before + step, scalars)
+        run.log.write("train", stage.index, step, before["steps"] + step, scalars)
         latest = notes["latest"]
-        text = f"{stage.config.name} {step}/{steps}  loss {scalars['loss']:.3f}"
+        text = f"{stage.config.name} {step}/{steps}  loss {scalars.get('loss', math.nan):.3f}"
         run.progress.update(flops, text + (f"  held-out {_figure(latest)}" if latest else ""))
-        if step in evaluate_at:
+        sound = in_a_row == 0 or step == steps
+        if evaluate:
             latest = notes["latest"] = _measure(run, state)
-            run.log.write("validation", stage.index, step, stage.steps_before + step, latest)
+            run.log.write("validation", stage.index, step, before["steps"] + step, latest)
             run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {_figure(latest)}")
-            if notes["best"]["step"] < 0 or latest["bits_per_byte"] < notes["best"]["bits_per_byte"]:
-                notes["best"] = {"step": step, "bits_per_byte": latest["bits_per_byte"]}
-        if save:  # always with a log line, so that a resumed run averages over the same steps
-            checkpoint.save(run.directory(stage), step, state, notes, keep={notes["best"]["step"]})
+            if sound:
+                _judge(run, stage, step, notes)
+        done = step == steps or notes["ended"]
+        if settled or (notes["ended"] and notes["entered"] and step < SETTLED):
+            _settled(run, stage, step, notes, latest if evaluate else _measure(run, state))
+        if save or stop:  # always with a log line, so that a resumed run averages over the same steps
+            notes["sound"] = step if save and sound else notes["sound"]
+            keep = {notes["best"]["step"], notes["sound"]}
+            checkpoint.save(run.directory(stage), step, state, notes, keep)
         _status(run, "running", stage, step, latest)
-        if stop and not (step == steps and stage is run.stages[-1]):
+        if stop and not (done and stage is run.stages[-1]):
             _status(run, "stopped", stage, step, latest)
             raise _stopped(run, f"step {step} of {stage.directory}")
+        if done:
+            break
         window, began, tokens = [], time.perf_counter(), 0
     return state, notes
+
+
+def _judge(run: _Run, stage: Stage, step: int, notes: dict[str, Any]) -> None:
+    """Notes whether the latest figure is the best, whether patience is over, and what a last stage delivers.
+
+    Any lower figure is better: all evaluations share their random masks, so that two of them differ by far
+    less than their standard errors.
+    """
+    latest, best, patience = notes["latest"], notes["best"], stage.config.patience
+    better = best["step"] < 0 or latest["bits_per_byte"] < best["bits_per_byte"]
+    notes["best"], notes["stale"] = (latest | {"step": step}, 0) if better else (best, notes["stale"] + 1)
+    notes["ended"] = 0 < patience <= notes["stale"] and step < stage.data.num_steps
+    if notes["ended"]:
+        run.progress.say(f"{stage.directory} ends at step {step}: no better since {notes['best']['step']}")
+    if patience and stage is run.stages[-1] and (notes["ended"] or step == stage.data.num_steps):
+        notes["chosen"] = notes["best"]["step"]
+
+
+def _fault(run: _Run, stage: Stage, step: int, notes: dict[str, Any], metrics: dict) -> Exception:
+    """A roll-back, for which later checkpoints have been removed, or the end where there were enough."""
+    figures = (f"{n.replace('_', ' ')} {float(metrics[n]):.3g}" for n in FIGURES)
+    why = f"{', '.join(figures)} at step {step} of {stage.directory}"
+    if notes["roll_backs"] == ROLL_BACKS:
+        return Diverged(
+            f"{why}, and so after {ROLL_BACKS} roll-backs; the last checkpoint is intact: lower "
+            "config.optimizer.learning_rate (in a new --workdir)"
+        )
+    checkpoint.discard(run.directory(stage), notes["sound"])
+    return _RollBack(notes["roll_backs"] + 1, why)
 
 
 def _stopped(run: _Run, where: str) -> Stopped:
@@ -271,17 +398,20 @@ def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any
     write_json(run.workdir / "STATUS.json", status)
 
 
-def _report(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the finished run (`latest`: validation at its end); measured and written once."""
-    path = run.workdir / "report" / "report.json"
+def _report(run: _Run, state: TrainState, notes: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the finished run; measured and written once. `notes` are those of its end."""
+    path, stage, step = run.workdir / "report" / "report.json", run.stages[-1], int(state.step)
     if not path.exists():
         run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
-        done = sum(s.data.tokens for s in run.stages), sum(run.flops)
-        found = report(run.config, run.dataset, run.workdir, state.ema, latest, *done)
-        write_json(path, found)
+        passed = _passed(run, stage, step, notes, int(state.guard.skipped))
+        chosen, latest = notes.get("chosen", step), notes["latest"]
+        if chosen != step:
+            state = checkpoint.restore(run.directory(stage) / str(chosen), state)
+            latest = {name: value for name, value in notes["best"].items() if name != "step"}
+        found = report(run.config, run.dataset, run.workdir, state.ema, latest, passed)
+        write_json(path, found | {"checkpoint": f"{stage.directory}/{chosen}"})
     written = read_json(path, RunError)
     run.progress.update(run.progress.total, "finished")
-    stage = run.stages[-1]
-    _status(run, "finished", stage, stage.data.num_steps, written["validation"])
+    _status(run, "finished", stage, step, written["validation"])
     return written

@@ -18,6 +18,33 @@ Batch = dict[str, jax.Array]
 LossFn = Callable[[Any, Batch, jax.Array], tuple[jax.Array, jax.Array]]
 
 
+SCALE, LARGEST = 2.0**15, 2.0**24  # float16's first and largest: loss times scale, gradients over it
+GROWTH = 200  # good steps after which it is doubled; a stage of a book has hundreds or thousands
+
+
+class Guard(NamedTuple):
+    """What keeps gradients that are not finite away from the weights."""
+
+    scale: jax.Array  # float32, of the loss; 1 but in float16 (Micikevicius et al. 2018, section 3.2)
+    good: jax.Array  # int32, steps since the scale last changed
+    skipped: jax.Array  # int32, steps of this stage that changed nothing
+    in_a_row: jax.Array  # int32, the last of them; those of a search for a scale do not count
+
+
+def guard(precision: str) -> Guard:
+    """That of a stage's first step."""
+    return Guard(jnp.float32(SCALE if precision == "float16" else 1), *(jnp.int32(0) for _ in range(3)))
+
+
+def guarded(state: Guard, finite: jax.Array, dynamic: bool) -> Guard:
+    """After a step: an overflow halves the scale, down to 1; `dynamic`: GROWTH good steps double it."""
+    scale, good = jnp.where(finite, state.scale, jnp.maximum(1, state.scale / 2)), state.good + 1
+    if dynamic:
+        scale = jnp.where(finite & (good == GROWTH), jnp.minimum(2 * scale, LARGEST), scale)
+    row = jnp.where(finite, 0, state.in_a_row + (state.scale == 1))
+    return Guard(scale, jnp.where(finite, good % GROWTH, 0), state.skipped + ~finite, row)
+
+
 class TrainState(NamedTuple):
     """What a checkpoint holds. `params` is the float32 master; the compute copy is cast in the step."""
 
@@ -26,6 +53,7 @@ class TrainState(NamedTuple):
     ema: Any
     opt_state: Any
     key: jax.Array  # uint32 key data of the stage; step and micro-batch are folded in
+    guard: Guard
 
 
 @functools.cache
@@ -40,10 +68,9 @@ def init_params(config: ModelConfig, seed: int) -> Any:
 
 
 def cast(params: Any, precision: str) -> Any:
-    """The compute copy: bfloat16 under "bf16", else the weights themselves."""
-    if precision != "bf16":
-        return params
-    return jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    """The compute copy: bfloat16 under "bf16", float16 under "float16", else the weights themselves."""
+    kind = {"bf16": jnp.bfloat16, "float16": jnp.float16}.get(precision)
+    return params if kind is None else jax.tree.map(lambda x: x.astype(kind), params)
 
 
 def forbidden_rows(config: ModelConfig, vocab_size: int, special_ids: dict[str, int]) -> np.ndarray:
@@ -82,13 +109,14 @@ def make_loss(
         segments, scored = batch["segments"], batch["scored"]
         dropout_on = dropout_key if config.model.dropout else None
         denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments, dropout_on)
-        smoothing = config.label_smoothing
+        smoothing, strength = config.label_smoothing, config.soft_masking
         if config.model.causal:
             nats = diffusion.autoregressive_nats(denoise_fn, batch["tokens"], scored, smoothing)
             return nats.sum() / jnp.maximum(scored.sum(), 1), jnp.float32(0)
+        emphasis = jnp.exp(strength * (batch["importance"] / 100 - 0.5)) if strength else None
         return diffusion.loss(
-            denoise_fn, noise_key, batch["tokens"], segments, scored,
-            per_row=per_row, density=density, mask_id=mask_id, size=size, label_smoothing=smoothing,
+            denoise_fn, noise_key, batch["tokens"], segments, scored, per_row=per_row, density=density,
+            mask_id=mask_id, size=size, label_smoothing=smoothing, emphasis=emphasis,
         )  # fmt: skip
 
     return loss
@@ -100,10 +128,13 @@ def make_train_step(
     ema_decay: float,
     micro_batch: int,
     steps_before: int,
+    dynamic_scale: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure train step: gradients of the micro-batches, one update, one step of the weight average.
 
-    `steps_before` are the optimizer steps of earlier stages: the average's warm-up goes on.
+    `steps_before` are the optimizer steps of earlier stages: the average's warm-up goes on. Where the loss or
+    the gradients' norm is not finite, nothing moves but the step's number and the guard, and the metric
+    "taken" is 0. `dynamic_scale` is for float16.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -113,29 +144,42 @@ def make_train_step(
         # Every micro-batch's mean counts by its scored tokens, so that the split does not change the loss.
         share = micros["scored"].sum((1, 2)) / jnp.maximum(micros["scored"].sum(), 1)
 
+        def scaled(*args: Any) -> tuple[jax.Array, tuple]:
+            loss, rate = loss_fn(*args)
+            return loss * state.guard.scale, (loss, rate)
+
         def accumulate(total: Any, x: tuple) -> tuple[Any, None]:
             i, micro, weight = x
-            gradient = jax.value_and_grad(loss_fn, has_aux=True)
-            (loss, rate), grads = gradient(state.params, micro, jax.random.fold_in(key, i))
-            return jax.tree.map(lambda t, g: t + weight * g, total, (loss, rate, grads)), None
+            gradient = jax.grad(scaled, has_aux=True)
+            grads, means = gradient(state.params, micro, jax.random.fold_in(key, i))
+            unscaled = weight / state.guard.scale  # a power of two: exact
+            sums = jax.tree.map(lambda t, m: t + weight * m, total[0], means)
+            return (sums, jax.tree.map(lambda t, g: t + unscaled * g, total[1], grads)), None
 
-        zero = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params))
+        zero = ((jnp.float32(0), jnp.float32(0)), jax.tree.map(jnp.zeros_like, state.params))
         inputs = (jnp.arange(number), micros, share)
         if number == 1:  # no loop, so that XLA sees one straight program
-            (loss, mask_rate, grads), _ = accumulate(zero, jax.tree.map(lambda x: x[0], inputs))
+            ((loss, mask_rate), grads), _ = accumulate(zero, jax.tree.map(lambda x: x[0], inputs))
         else:
-            (loss, mask_rate, grads), _ = jax.lax.scan(accumulate, zero, inputs)
+            ((loss, mask_rate), grads), _ = jax.lax.scan(accumulate, zero, inputs)
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         passed = state.step + steps_before
         decay = jnp.minimum(ema_decay, (1 + passed) / (10 + passed))
         ema = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.ema, params)
+        old = state.params, state.ema, state.opt_state
+        kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), (params, ema, opt_state), old)
         metrics = {
             "loss": loss,
             "mask_rate": mask_rate,
-            "gradient_norm": optax.tree.norm(grads),
-            "parameter_norm": optax.tree.norm(params),
+            "gradient_norm": norm,
+            "parameter_norm": optax.tree.norm(kept[0]),
+            "clipped": optax.tree.get(opt_state, "clipped", jnp.float32(0)),
+            "taken": finite,
         }
-        return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
+        guard = guarded(state.guard, finite, dynamic_scale)
+        return TrainState(state.step + 1, *kept, key=state.key, guard=guard), metrics
 
     return train_step
