@@ -164,22 +164,25 @@ def make_train_step(
             ((loss, mask_rate), grads), _ = jax.lax.scan(accumulate, zero, inputs)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         passed = state.step + steps_before
         decay = jnp.minimum(ema_decay, (1 + passed) / (10 + passed))
-        ema = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.ema, params)
         old = state.params, state.ema, state.opt_state
-        kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), (params, ema, opt_state), old)
+
+        def update(old: tuple) -> tuple:
+            updates, opt_state = optimizer.update(grads, old[2], old[0])
+            params = optax.apply_updates(old[0], updates)
+            return params, jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, old[1], params), opt_state
+
+        params, ema, opt_state = jax.lax.cond(finite, update, lambda old: old, old)
         metrics = {
             "loss": loss,
             "mask_rate": mask_rate,
             "gradient_norm": norm,
-            "parameter_norm": optax.tree.norm(kept[0]),
+            "parameter_norm": optax.tree.norm(params),
             "clipped": optax.tree.get(opt_state, "clipped", jnp.float32(0)),
             "taken": finite,
         }
         guard = guarded(state.guard, finite, dynamic_scale)
-        return TrainState(state.step + 1, *kept, key=state.key, guard=guard), metrics
+        return TrainState(state.step + 1, params, ema, opt_state, state.key, guard), metrics
 
     return train_step
