@@ -11,7 +11,7 @@ import optax
 from mdlm_jax.configuration import Config, StageConfig
 from mdlm_jax.data import Dataset, StageData, stage_data
 from mdlm_jax.diffusion import Density
-from mdlm_jax.train_state import TrainState, guard
+from mdlm_jax.train_state import TrainState, no_guard
 
 
 class TransitionError(RuntimeError):
@@ -46,29 +46,20 @@ def plan(config: Config, dataset: Dataset) -> list[Stage]:
 
 
 def begin(
-    params: Any,
-    ema: Any,
-    optimizer: optax.GradientTransformation,
-    seed: int,
-    stage: Stage,
-    precision: str = "float32",
+    params: Any, ema: Any, optimizer: optax.GradientTransformation, seed: int, stage: Stage
 ) -> TrainState:
     """The first state of a stage: given weights, fresh optimizer state, step 0, a key of its own."""
     key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), stage.index))
     # Copies, because the train step donates its input: nothing may be held twice.
     params, ema = (jax.tree.map(jnp.array, tree) for tree in (params, ema))
-    return TrainState(jnp.int32(0), params, ema, jax.jit(optimizer.init)(params), key, guard(precision))
+    return TrainState(jnp.int32(0), params, ema, jax.jit(optimizer.init)(params), key, no_guard())
 
 
 def transition(
-    previous: TrainState,
-    optimizer: optax.GradientTransformation,
-    seed: int,
-    stage: Stage,
-    precision: str = "float32",
+    previous: TrainState, optimizer: optax.GradientTransformation, seed: int, stage: Stage
 ) -> tuple[TrainState, dict[str, bool]]:
     """Carries weights and average into `stage`, fresh optimizer. Raises TransitionError if a check fails."""
-    state = begin(previous.params, previous.ema, optimizer, seed, stage, precision)
+    state = begin(previous.params, previous.ema, optimizer, seed, stage)
 
     def equal(a: Any, b: Any) -> bool:
         return jax.tree.all(jax.tree.map(np.array_equal, a, b))

@@ -87,19 +87,13 @@ class Corrupted(NamedTuple):
 
 
 def corrupt(
-    key: jax.Array,
-    tokens: jax.Array,
-    segments: jax.Array,
-    scored: jax.Array,
-    rate: jax.Array,
-    mask_id: int,
+    key: jax.Array, tokens: jax.Array, segments: jax.Array, scored: jax.Array, rate: jax.Array, mask_id: int,
     emphasis: jax.Array | None = None,
-) -> Corrupted:
+) -> Corrupted:  # fmt: skip
     """Masks exactly max(1, ceil(n_i * rate_i)) scored tokens of each segment; rate [B, per_row].
 
-    With `emphasis`, positive weights [B, L], they are drawn without replacement with a chance in proportion
-    to their weight: the first to arrive in a race of exponential times E_i / weight_i (Efraimidis & Spirakis
-    2006). Which are masked then depends on the text, and the loss is no bound.
+    With `emphasis`, weights [B, L], they are drawn without replacement in proportion to them, as the first of
+    a race of exponential times E_i / weight_i (Efraimidis & Spirakis 2006); the loss is no bound then.
     """
     counts = token_counts(segments, scored, rate.shape[1])
     k = jnp.clip(jnp.ceil(counts * rate).astype(jnp.int32), 1, jnp.maximum(counts, 1))
@@ -163,8 +157,7 @@ def loss(
 ) -> tuple[jax.Array, jax.Array]:
     """The training loss, nats per scored token: sum(n_i * mean_i) / sum(n_i); and the share of tokens masked.
 
-    Under a `density` that is not the full range this estimates a slice of the integral, never a bound; nor is
-    it one with an `emphasis` (see `corrupt`).
+    Under a `density` that is not the full range, or an `emphasis`, this is never a bound.
     """
     rate_key, mask_key = jax.random.split(key)
     counts = token_counts(segments, scored, per_row)

@@ -4,7 +4,7 @@ Labels come from the path, not from the rank: stacked layers give every norm sca
 `ndim >= 2` (and optax.contrib.muon's own) would take norms for matrices.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,19 +31,16 @@ def labels(params: Any) -> Any:
 def schedule(config: OptimizerConfig, peak: float, steps: int, begin: float = 0.0) -> optax.Schedule:
     """Linear warm-up over min(warmup_steps, a tenth of `steps`), then the named shape to `steps`.
 
-    The warm-up starts at the share `begin` of `peak`, or where that is 0 at one step above 0. "restarts" is
-    SGDR with cycles of equal length (Loshchilov & Hutter 2017, eq. 5).
+    The warm-up starts at the share `begin` of `peak`; 0 is one step above 0. "restarts" is SGDR with cycles
+    of equal length (Loshchilov & Hutter 2017, eq. 5).
     """
     warmup = max(1, min(config.warmup_steps, steps // 10))
     rest = max(1, steps - warmup)
     if config.schedule == "cosine":
         body: Any = optax.cosine_decay_schedule(peak, rest, alpha=config.final_rate)
     elif config.schedule == "restarts":
-        cosine = optax.cosine_decay_schedule(peak, 1.0, alpha=config.final_rate)
-
-        def body(count: jax.Array) -> jax.Array:
-            cycles = count * (config.restarts / rest)
-            return cosine(jnp.where(count < rest, cycles % 1, 1.0))
+        one = optax.cosine_decay_schedule(peak, 1.0, alpha=config.final_rate)
+        body = lambda i: one(jnp.where(i < rest, i * (config.restarts / rest) % 1, 1.0))  # noqa: E731
     elif config.schedule == "wsd":
         fall = max(1, rest // 5)
         body = optax.linear_schedule(peak, peak * config.final_rate, fall, transition_begin=rest - fall)
@@ -53,33 +50,25 @@ def schedule(config: OptimizerConfig, peak: float, steps: int, begin: float = 0.
     return optax.join_schedules([rise, body], [warmup])
 
 
-class Clip(NamedTuple):
-    """State of `clip`: what adaptive clipping remembers, and what it did with the last gradients."""
-
-    steps: jax.Array  # int32, so far
-    mean: jax.Array  # float32, running mean of the norms
-    clipped: jax.Array  # float32, 1 or 0
-
-
 def clip(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Scales gradients down to a limit of their global norm (Pascanu et al. 2012).
+    """Scales gradients down to a limit of their global norm (Pascanu et al. 2012); says whether it "clipped".
 
     "global": clip_norm. "adaptive": twice the mean of recent norms, counted as clipped, so that an outlier
     hardly moves it; clip_norm in the first steps (after AutoClip, Seetharaman et al. 2020, and AdaGC, Wang
     et al. 2025). optax.adaptive_grad_clip takes the norms of stacked matrices [S, rows, columns] over S.
     """
 
-    def update(grads: Any, state: Clip, params: Any = None) -> tuple[Any, Clip]:
-        norm, few = optax.tree.norm(grads), state.steps < FEW
-        above = ABOVE_MEAN * state.mean
-        limit = jnp.where(few | (config.clip == "global"), config.clip_norm, above)
-        within = norm < limit
+    def update(grads: Any, state: dict, params: Any = None) -> tuple[Any, dict]:
+        norm, few = optax.tree.norm(grads), state["steps"] < FEW
+        above = ABOVE_MEAN * state["mean"]
+        within = norm < (limit := jnp.where(few | (config.clip == "global"), config.clip_norm, above))
         grads = jax.tree.map(lambda g: jax.lax.select(within, g, (g / norm) * limit), grads)
-        kept = jnp.minimum(NORMS_KEPT, state.steps / (state.steps + 1))  # a plain mean at first
-        mean = kept * state.mean + (1 - kept) * jnp.where(few, norm, jnp.minimum(norm, above))
-        return grads, Clip(state.steps + 1, mean, 1.0 - within)
+        kept = jnp.minimum(NORMS_KEPT, state["steps"] / (state["steps"] + 1))  # a plain mean at first
+        mean = kept * state["mean"] + (1 - kept) * jnp.where(few, norm, jnp.minimum(norm, above))
+        return grads, {"steps": state["steps"] + 1, "mean": mean, "clipped": 1.0 - within}
 
-    return optax.GradientTransformation(lambda _: Clip(jnp.int32(0), jnp.float32(0), jnp.float32(0)), update)
+    none = {"steps": jnp.int32, "mean": jnp.float32, "clipped": jnp.float32}
+    return optax.GradientTransformation(lambda _: {name: kind(0) for name, kind in none.items()}, update)
 
 
 def make_optimizer(

@@ -19,23 +19,27 @@ from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation.estimate import critical_compute, describe, stage_flops
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
-from mdlm_jax.evaluation.report import changes, report
+from mdlm_jax.evaluation.report import report
+from mdlm_jax.evaluation.stages import (
+    NO_NOTES,
+    SETTLED,
+    Notes,
+    changes,
+    diagnosis,
+    first_rate,
+    judged,
+    passed,
+    rates,
+    settled,
+)
 from mdlm_jax.metrics import MetricLog
-from mdlm_jax.optimizer import make_optimizer, schedule
+from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import UserError, read_json, write_json
 
-# What a checkpoint says beside the state: held-out figures of the stage, the latest and the best; evaluations
-# since the best; whether the stage ended early; the last checkpoint that a roll-back may return to; roll-
-# backs of the run; what the stages before did; the figures of the transition.
-NO_NOTES: dict[str, Any] = {"latest": {}, "best": {"step": -1, "bits_per_byte": None}, "stale": 0}
-NO_NOTES |= {"ended": False, "sound": 0, "roll_backs": 0, "entered": {}}
-NO_NOTES |= {"before": {"steps": 0, "tokens": 0, "flops": 0.0, "rate": 0.0}}
-SKIPS, ROLL_BACKS = 10, 2  # skipped steps in a row that are too many, and roll-backs of a run that are not
-FIGURES = ("loss", "gradient_norm", "parameter_norm")  # of a diagnosis
-SETTLED = 50  # steps after which a transition is looked at again
+SKIPS, ROLL_BACKS = 10, 2  # skipped steps in a row that are too many, and the most roll-backs of a run
 
 
 class Stopped(UserError):
@@ -75,9 +79,6 @@ class _Run:
 
     def optimizer(self, stage: Stage, begin: float = 0.0) -> optax.GradientTransformation:
         return make_optimizer(self.config.optimizer, stage.data.num_steps, stage.config.rate_scale, begin)
-
-    def begin(self, params: Any, ema: Any, stage: Stage) -> TrainState:
-        return begin(params, ema, self.optimizer(stage), self.config.seed, stage, self.config.precision)
 
 
 def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
             signal.signal(number, handler)
 
 
-def _from_where_it_stands(run: _Run) -> tuple[TrainState, dict[str, Any]]:
+def _from_where_it_stands(run: _Run) -> tuple[TrainState, Notes]:
     """Trains what is left of the stages; a roll-back is a resume with another key."""
     number, why = 0, ""
     while True:
@@ -162,14 +163,15 @@ def _with_key(state: TrainState, number: int) -> TrainState:
     return state._replace(key=jax.random.key_data(key))
 
 
-def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
+def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
     """Index of the stage to go on with, its state and what its checkpoint noted."""
-    params = init_params(run.config.model, run.config.seed)
+    seed, params = run.config.seed, init_params(run.config.model, run.config.seed)
     for stage in reversed(run.stages):
         path = checkpoint.newest_intact(run.directory(stage), run.progress.say)
         if path is None:
             continue
-        like = jax.eval_shape(lambda s=stage: run.begin(params, params, s))
+        optimizer = run.optimizer(stage)
+        like = jax.eval_shape(lambda s=stage, o=optimizer: begin(params, params, o, seed, s))
         state = checkpoint.restore(path, like)
         run.log.cut_back(stage.index, int(state.step))
         run.progress.say(f"Resumed {stage.directory} at step {int(state.step)} of {stage.data.num_steps}")
@@ -177,13 +179,13 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     run.log.cut_back(-1, 0)
     stage, source = run.stages[0], Path(run.config.init_from)
     if not run.config.init_from:
-        return 0, run.begin(params, params, stage), dict(NO_NOTES)
+        return 0, begin(params, params, run.optimizer(stage), seed, stage), dict(NO_NOTES)
     check_start(run.config)
     trained = load(source)
     theirs, ours = (d.info["tokenizer"]["sha256"] for d in (trained.dataset, run.dataset))
     if theirs != ours:
         raise RunError(f"the data are not prepared with the tokenizer of {source}; let launch.py do it")
-    state = run.begin(trained.params, trained.params, stage)
+    state = begin(trained.params, trained.params, run.optimizer(stage), seed, stage)
     # As a checkpoint: from here on the run stands alone.
     checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
     latest = _measure(run, state)
@@ -192,64 +194,28 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     return 0, state, dict(NO_NOTES)
 
 
-def _passed(run: _Run, stage: Stage, step: int, notes: dict[str, Any], skipped: int) -> dict[str, Any]:
-    """What all stages to the end of this one, at `step`, did, and its last rate (of a rate of 1)."""
-    before, share = notes["before"], step / stage.data.num_steps
-    return {
-        "steps": before["steps"] + step,
-        "tokens": before["tokens"] + stage.data.tokens * share,
-        "flops": before["flops"] + run.flops[stage.index] * share,
-        "rate": float(_rates(run, stage, notes, 1.0)(max(0, step - 1 - skipped))),
-    }
-
-
-def _first_rate(stage: Stage, notes: dict[str, Any]) -> float:
-    """Where the warm-up begins, as a share of its peak; 0: one step above 0."""
-    return notes["before"]["rate"] / stage.config.rate_scale * stage.config.anneal
-
-
-def _rates(run: _Run, stage: Stage, notes: dict[str, Any], peak: float) -> optax.Schedule:
-    """Learning rates of a stage by the optimizer's own count, which leaves skipped steps out."""
-    begin, peak = _first_rate(stage, notes), peak * stage.config.rate_scale
-    return schedule(run.config.optimizer, peak, stage.data.num_steps, begin)
-
-
-def _enter(
-    run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]
-) -> tuple[TrainState, dict[str, Any]]:
+def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[TrainState, Notes]:
     """The validated, logged transition into `stage` from the `state` and `notes` at the end of the last."""
-    old, before, optimizer = run.stages[stage.index - 1], notes["latest"], run.config.optimizer
-    passed = _passed(run, old, int(state.step), notes, int(state.guard.skipped))
+    old, before = run.stages[stage.index - 1], notes["latest"]
+    done = passed(run.config, run.flops[old.index], old, state, notes)
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
         state = checkpoint.restore(run.directory(old) / str(before["step"]), state)
-    state, checks = transition(state, run.optimizer(stage), run.config.seed, stage, run.config.precision)
+    state, checks = transition(state, run.optimizer(stage), run.config.seed, stage)
     if notes["roll_backs"]:
         state = _with_key(state, notes["roll_backs"])
     after = _measure(run, state, "measuring again, as the next stage begins ...")
     run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
     entered = {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
-    notes = NO_NOTES | {"before": passed, "roll_backs": notes["roll_backs"], "entered": entered}
-    rates = passed["rate"], float(_rates(run, stage, notes, 1.0)(0)), stage.config.rate_scale
-    changed, lines = changes(run.dataset, old, stage, [r * optimizer.learning_rate for r in rates])
-    for line in lines:
-        run.progress.say(line)
+    notes = NO_NOTES | {"roll_backs": notes["roll_backs"], "before": done, "entered": entered}
+    changed, lines = changes(run.config, run.dataset, old, stage, notes)
+    run.progress.say("\n".join(lines))
     scalars = {name: int(passed) for name, passed in checks.items()} | entered | changed
-    run.log.write("transition", stage.index, 0, passed["steps"], scalars)
+    run.log.write("transition", stage.index, 0, done["steps"], scalars)
     return state, notes
 
 
-def _settled(run: _Run, stage: Stage, step: int, notes: dict[str, Any], result: dict[str, Any]) -> None:
-    """Logs the transition again, with the held-out `result` at `step`."""
-    scalars = notes["entered"] | {"bits_per_byte_settled": result["bits_per_byte"]}
-    run.log.write("transition", stage.index, step, notes["before"]["steps"] + step, scalars)
-    told = ", ".join(f"{value:.3f} {name.rpartition('_')[2]}" for name, value in scalars.items())
-    run.progress.say(f"{stage.directory} after {step} steps: held-out {told}")
-
-
-def _train_stage(
-    run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]
-) -> tuple[TrainState, dict[str, Any]]:
+def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[TrainState, Notes]:
     """Trains `stage` from its `state` to its last step, or to the end of its patience."""
     config, steps, before = run.config, stage.data.num_steps, notes["before"]
     start, flops_before, stage_flops = int(state.step), before["flops"], run.flops[stage.index]
@@ -260,11 +226,11 @@ def _train_stage(
     forbidden = forbidden_rows(config.model, run.dataset.info["vocab_size"], special)
     loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
     train_step = make_train_step(
-        loss_fn, run.optimizer(stage, _first_rate(stage, notes)), config.optimizer.ema_decay,
+        loss_fn, run.optimizer(stage, first_rate(stage, notes)), config.optimizer.ema_decay,
         config.micro_batch, before["steps"], config.precision == "float16",
     )  # fmt: skip
     train_step = jax.jit(train_step, donate_argnums=0)
-    rate = _rates(run, stage, notes, config.optimizer.learning_rate)
+    rate = rates(config, stage, notes, config.optimizer.learning_rate)
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
     critical = critical_compute(run.dataset.counts("refinement", "train")["tokens"])
@@ -282,9 +248,9 @@ def _train_stage(
             run.progress.restart(flops_before + stage_flops * step / steps)
             began, tokens = time.perf_counter(), 0
         stop = run.stop_signals[:1]  # looked at once: one that comes later waits for the next step
-        evaluate, settled = step in evaluate_at, bool(notes["entered"]) and step == min(SETTLED, steps)
+        evaluate, settle = step in evaluate_at, notes["entered"] and step == min(SETTLED, steps)
         save = step % config.checkpoint_every == 0 or evaluate
-        look = save or settled or step % config.log_every == 0
+        look = save or settle or step % config.log_every == 0
         if not (look or stop):
             continue
         in_a_row = int(state.guard.in_a_row)
@@ -297,7 +263,7 @@ def _train_stage(
         flops = flops_before + stage_flops * step / steps
         scalars |= {
             "skipped": skipped,
-            "learning_rate": float(rate(max(0, step - 1 - skipped))),
+            "learning_rate": rate(step - 1 - skipped),
             "tokens": before["tokens"] + stage.data.tokens * step / steps,
             "flops": flops,
             "flops_over_critical": flops / critical,
@@ -316,48 +282,36 @@ def _train_stage(
         run.progress.update(flops, text + (f"  held-out {_figure(latest)}" if latest else ""))
         sound = in_a_row == 0 or step == steps
         if evaluate:
-            latest = notes["latest"] = _measure(run, state)
+            latest = _measure(run, state)
+            notes = notes | {"latest": latest}
             run.log.write("validation", stage.index, step, before["steps"] + step, latest)
             run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {_figure(latest)}")
             if sound:
-                _judge(run, stage, step, notes)
-        done = step == steps or notes["ended"]
-        if settled or (notes["ended"] and notes["entered"] and step < SETTLED):
-            _settled(run, stage, step, notes, latest if evaluate else _measure(run, state))
+                notes = judged(stage, step, stage is run.stages[-1], notes)
+        if settle or (notes["ended"] and notes["entered"] and step < SETTLED):
+            seen, told = settled(stage, step, notes, latest if evaluate else _measure(run, state))
+            run.log.write("transition", stage.index, step, before["steps"] + step, seen)
+            run.progress.say(told)
         if save or stop:  # always with a log line, so that a resumed run averages over the same steps
-            notes["sound"] = step if save and sound else notes["sound"]
+            if save and sound:
+                notes = notes | {"sound": step}
             keep = {notes["best"]["step"], notes["sound"]}
             checkpoint.save(run.directory(stage), step, state, notes, keep)
         _status(run, "running", stage, step, latest)
+        done = step == steps or notes["ended"]
         if stop and not (done and stage is run.stages[-1]):
             _status(run, "stopped", stage, step, latest)
             raise _stopped(run, f"step {step} of {stage.directory}")
-        if done:
+        if notes["ended"]:
+            run.progress.say(f"{stage.directory} ends early: no better since step {notes['best']['step']}")
             break
         window, began, tokens = [], time.perf_counter(), 0
     return state, notes
 
 
-def _judge(run: _Run, stage: Stage, step: int, notes: dict[str, Any]) -> None:
-    """Notes whether the latest figure is the best, whether patience is over, and what a last stage delivers.
-
-    Any lower figure is better: all evaluations share their random masks, so that two of them differ by far
-    less than their standard errors.
-    """
-    latest, best, patience = notes["latest"], notes["best"], stage.config.patience
-    better = best["step"] < 0 or latest["bits_per_byte"] < best["bits_per_byte"]
-    notes["best"], notes["stale"] = (latest | {"step": step}, 0) if better else (best, notes["stale"] + 1)
-    notes["ended"] = 0 < patience <= notes["stale"] and step < stage.data.num_steps
-    if notes["ended"]:
-        run.progress.say(f"{stage.directory} ends at step {step}: no better since {notes['best']['step']}")
-    if patience and stage is run.stages[-1] and (notes["ended"] or step == stage.data.num_steps):
-        notes["chosen"] = notes["best"]["step"]
-
-
-def _fault(run: _Run, stage: Stage, step: int, notes: dict[str, Any], metrics: dict) -> Exception:
-    """A roll-back, for which later checkpoints have been removed, or the end where there were enough."""
-    figures = (f"{n.replace('_', ' ')} {float(metrics[n]):.3g}" for n in FIGURES)
-    why = f"{', '.join(figures)} at step {step} of {stage.directory}"
+def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> Exception:
+    """A roll-back, for which later checkpoints are removed, or the end where there were enough."""
+    why = diagnosis(stage, step, metrics)
     if notes["roll_backs"] == ROLL_BACKS:
         return Diverged(
             f"{why}, and so after {ROLL_BACKS} roll-backs; the last checkpoint is intact: lower "
@@ -398,19 +352,18 @@ def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any
     write_json(run.workdir / "STATUS.json", status)
 
 
-def _report(run: _Run, state: TrainState, notes: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the finished run; measured and written once. `notes` are those of its end."""
+def _report(run: _Run, state: TrainState, notes: Notes) -> dict[str, Any]:
+    """The figures of the finished run, measured and written once; `notes` are those of its end."""
     path, stage, step = run.workdir / "report" / "report.json", run.stages[-1], int(state.step)
     if not path.exists():
         run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
-        passed = _passed(run, stage, step, notes, int(state.guard.skipped))
-        chosen, latest = notes.get("chosen", step), notes["latest"]
-        if chosen != step:
-            state = checkpoint.restore(run.directory(stage) / str(chosen), state)
+        done, latest = passed(run.config, run.flops[-1], stage, state, notes), notes["latest"]
+        if notes["chosen"] is not None:
             latest = {name: value for name, value in notes["best"].items() if name != "step"}
-        found = report(run.config, run.dataset, run.workdir, state.ema, latest, passed)
-        write_json(path, found | {"checkpoint": f"{stage.directory}/{chosen}"})
+            state = checkpoint.restore(run.directory(stage) / str(notes["chosen"]), state)
+        where = f"{stage.directory}/{int(state.step)}"
+        write_json(path, report(run.config, run.dataset, run.workdir, state.ema, latest, done, where))
     written = read_json(path, RunError)
     run.progress.update(run.progress.total, "finished")
     _status(run, "finished", stage, step, written["validation"])

@@ -25,24 +25,26 @@ GROWTH = 200  # good steps after which it is doubled; a stage of a book has hund
 class Guard(NamedTuple):
     """What keeps gradients that are not finite away from the weights."""
 
-    scale: jax.Array  # float32, of the loss; 1 but in float16 (Micikevicius et al. 2018, section 3.2)
+    scale: jax.Array  # float32, of float16's loss (Micikevicius et al. 2018, section 3.2)
     good: jax.Array  # int32, steps since the scale last changed
     skipped: jax.Array  # int32, steps of this stage that changed nothing
-    in_a_row: jax.Array  # int32, the last of them; those of a search for a scale do not count
+    in_a_row: jax.Array  # int32, the last of them, but for float16's search for a scale above 1
 
 
-def guard(precision: str) -> Guard:
+def no_guard() -> Guard:
     """That of a stage's first step."""
-    return Guard(jnp.float32(SCALE if precision == "float16" else 1), *(jnp.int32(0) for _ in range(3)))
+    return Guard(jnp.float32(SCALE), *(jnp.int32(0) for _ in range(3)))
 
 
-def guarded(state: Guard, finite: jax.Array, dynamic: bool) -> Guard:
-    """After a step: an overflow halves the scale, down to 1; `dynamic`: GROWTH good steps double it."""
-    scale, good = jnp.where(finite, state.scale, jnp.maximum(1, state.scale / 2)), state.good + 1
-    if dynamic:
-        scale = jnp.where(finite & (good == GROWTH), jnp.minimum(2 * scale, LARGEST), scale)
-    row = jnp.where(finite, 0, state.in_a_row + (state.scale == 1))
-    return Guard(scale, jnp.where(finite, good % GROWTH, 0), state.skipped + ~finite, row)
+def guarded(state: Guard, finite: jax.Array, scaled: bool) -> Guard:
+    """After a step; where the loss is `scaled` an overflow halves the scale, GROWTH good steps double it."""
+    scale, good, row = state.scale, state.good + 1, state.in_a_row + 1
+    if scaled:
+        row = state.in_a_row + (scale == 1)
+        grown = jnp.where(good == GROWTH, jnp.minimum(2 * scale, LARGEST), scale)
+        scale = jnp.where(finite, grown, jnp.maximum(1, scale / 2))
+    good, row = jnp.where(finite, good % GROWTH, 0), jnp.where(finite, 0, row)
+    return Guard(scale, good, state.skipped + ~finite, row)
 
 
 class TrainState(NamedTuple):
@@ -128,13 +130,13 @@ def make_train_step(
     ema_decay: float,
     micro_batch: int,
     steps_before: int,
-    dynamic_scale: bool = False,
+    scaled: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure train step: gradients of the micro-batches, one update, one step of the weight average.
 
     `steps_before` are the optimizer steps of earlier stages: the average's warm-up goes on. Where the loss or
     the gradients' norm is not finite, nothing moves but the step's number and the guard, and the metric
-    "taken" is 0. `dynamic_scale` is for float16.
+    "taken" is 0. `scaled` is for float16.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -143,25 +145,23 @@ def make_train_step(
         number = micros["tokens"].shape[0]
         # Every micro-batch's mean counts by its scored tokens, so that the split does not change the loss.
         share = micros["scored"].sum((1, 2)) / jnp.maximum(micros["scored"].sum(), 1)
+        scale = state.guard.scale if scaled else 1.0
 
-        def scaled(*args: Any) -> tuple[jax.Array, tuple]:
-            loss, rate = loss_fn(*args)
-            return loss * state.guard.scale, (loss, rate)
+        def scaled_loss(*args: Any) -> tuple[jax.Array, ...]:
+            return tuple(x * scale for x in loss_fn(*args))
 
         def accumulate(total: Any, x: tuple) -> tuple[Any, None]:
             i, micro, weight = x
-            gradient = jax.grad(scaled, has_aux=True)
-            grads, means = gradient(state.params, micro, jax.random.fold_in(key, i))
-            unscaled = weight / state.guard.scale  # a power of two: exact
-            sums = jax.tree.map(lambda t, m: t + weight * m, total[0], means)
-            return (sums, jax.tree.map(lambda t, g: t + unscaled * g, total[1], grads)), None
+            gradient = jax.value_and_grad(scaled_loss, has_aux=True)
+            (loss, rate), grads = gradient(state.params, micro, jax.random.fold_in(key, i))
+            return jax.tree.map(lambda t, g: t + weight * g, total, (loss, rate, grads)), None
 
-        zero = ((jnp.float32(0), jnp.float32(0)), jax.tree.map(jnp.zeros_like, state.params))
-        inputs = (jnp.arange(number), micros, share)
+        zero = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params))
+        inputs = (jnp.arange(number), micros, share / scale)  # exact: a power of two
         if number == 1:  # no loop, so that XLA sees one straight program
-            ((loss, mask_rate), grads), _ = accumulate(zero, jax.tree.map(lambda x: x[0], inputs))
+            (loss, mask_rate, grads), _ = accumulate(zero, jax.tree.map(lambda x: x[0], inputs))
         else:
-            ((loss, mask_rate), grads), _ = jax.lax.scan(accumulate, zero, inputs)
+            (loss, mask_rate, grads), _ = jax.lax.scan(accumulate, zero, inputs)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         passed = state.step + steps_before
@@ -182,7 +182,7 @@ def make_train_step(
             "clipped": optax.tree.get(opt_state, "clipped", jnp.float32(0)),
             "taken": finite,
         }
-        guard = guarded(state.guard, finite, dynamic_scale)
+        guard = guarded(state.guard, finite, scaled)
         return TrainState(state.step + 1, params, ema, opt_state, state.key, guard), metrics
 
     return train_step
