@@ -44,9 +44,7 @@ class DataConfig:
     split_seed: int = field("which chapters are held out", least=0)
     embedder: str = field("sentence embedder of centrality (lsa, none, bert:MODEL, st:MODEL, npy:PATH)")
     importance: str = field(
-        "of tokens, for soft_masking: surprisal, or chen2023 (commonest words first)",
-        choices=("surprisal", "chen2023"),
-        default="surprisal",
+        "of tokens: surprisal, or chen2023", choices=("surprisal", "chen2023"), default="surprisal"
     )
 
 
@@ -71,7 +69,7 @@ class OptimizerConfig:
     final_rate: float = field("last rate, but of constant, as a share of the peak", least=0, most=1)
     ema_decay: float = field("decay of the weight average, at most (1 + step) / (10 + step)", least=0, most=1)
     clip: str = field(
-        "global (at clip_norm) or adaptive (at twice the running mean of the norms, once there is one)",
+        "global (clip_norm), adaptive (twice their recent mean)",
         choices=("global", "adaptive"),
         default="global",
     )
@@ -91,8 +89,7 @@ class StageConfig:
     )
     weighted: bool = field("draw sentences by centrality and pairs by trust, not all alike", default=False)
     patience: int = field(
-        "held-out evaluations in a row without a new best that end the stage; 0: by epochs alone. The last "
-        "stage delivers its best weights then",
+        "evaluations without a new best that end the stage (the last gives its best); 0: off",
         least=0,
         default=0,
     )

@@ -118,8 +118,12 @@ class Block(nnx.Module):
             put = jax.lax.dynamic_update_slice_in_dim
             k, v = (put(old, new, cache[2], 1) for old, new in zip(cache, (k, v), strict=False))
         # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): others stall on the unigram.
-        attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal and cache is None)
-        out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
+        wide = (
+            x.dtype == jnp.float16 and jax.default_backend() != "gpu"
+        )  # no other takes jax's float16 products
+        qkv = [y.astype(jnp.float32 if wide else x.dtype) for y in (q, k, v)]
+        attended = jax.nn.dot_product_attention(*qkv, mask=mask, is_causal=c.causal and cache is None)
+        out = dot(attended.astype(x.dtype).reshape(x.shape), self.out[...], c.bf16_products)
         x = x + dropout(out, c.dropout, keys[0])
         gate, up = jnp.split(dot(self.mlp_norm(x), self.gate_up[...], c.bf16_products), 2, axis=-1)
         down = dot(jax.nn.silu(gate) * up, self.down[...], c.bf16_products)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import math
 import os
 import signal
 import time
@@ -10,28 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import optax
 
 from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
-from mdlm_jax.evaluation.estimate import critical_compute, describe, stage_flops
+from mdlm_jax.evaluation import judge
+from mdlm_jax.evaluation.estimate import describe, stage_flops
+from mdlm_jax.evaluation.judge import NO_NOTES, Notes
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
-from mdlm_jax.evaluation.stages import (
-    NO_NOTES,
-    SETTLED,
-    Notes,
-    changes,
-    diagnosis,
-    first_rate,
-    judged,
-    passed,
-    rates,
-    settled,
-)
 from mdlm_jax.metrics import MetricLog
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
@@ -135,15 +124,14 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
 
 def _from_where_it_stands(run: _Run) -> tuple[TrainState, Notes]:
     """Trains what is left of the stages; a roll-back is a resume with another key."""
-    number, why = 0, ""
+    faults: dict[int, str] = {}
     while True:
         first, state, notes = _first_state(run)
-        if number:
-            state, notes = _with_key(state, number), notes | {"roll_backs": number}
-            # With the first step that it changes: a resume from before it writes it again.
-            step = int(state.step) + 1
-            line = {"number": number, "why": why}
+        step = int(state.step) + 1  # the first that it changes: a resume from before it writes the line again
+        for number in range(notes["roll_backs"] + 1, max(faults, default=0) + 1):
+            line = {"number": number, "why": faults[number]}
             run.log.write("roll_back", first, step, notes["before"]["steps"] + step, line)
+            state, notes = _with_key(state, number), notes | {"roll_backs": number}
         try:
             for stage in run.stages[first:]:
                 if stage.index > first:
@@ -153,8 +141,8 @@ def _from_where_it_stands(run: _Run) -> tuple[TrainState, Notes]:
                 state, notes = _train_stage(run, stage, state, notes)
             return state, notes
         except _RollBack as fault:
-            number, why = fault.args
-            run.progress.say(f"{why}; roll-back {number} of {ROLL_BACKS}, with other noise")
+            faults |= dict([fault.args])
+            run.progress.say("{1}; roll-back {0}, with other noise".format(*fault.args))
 
 
 def _with_key(state: TrainState, number: int) -> TrainState:
@@ -197,7 +185,7 @@ def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
 def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[TrainState, Notes]:
     """The validated, logged transition into `stage` from the `state` and `notes` at the end of the last."""
     old, before = run.stages[stage.index - 1], notes["latest"]
-    done = passed(run.config, run.flops[old.index], old, state, notes)
+    done = judge.passed(run.config, run.flops[old.index], old, state, notes)
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
         state = checkpoint.restore(run.directory(old) / str(before["step"]), state)
@@ -208,7 +196,7 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[Tr
     run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
     entered = {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
     notes = NO_NOTES | {"roll_backs": notes["roll_backs"], "before": done, "entered": entered}
-    changed, lines = changes(run.config, run.dataset, old, stage, notes)
+    changed, lines = judge.changes(run.config, run.dataset, old, stage, notes)
     run.progress.say("\n".join(lines))
     scalars = {name: int(passed) for name, passed in checks.items()} | entered | changed
     run.log.write("transition", stage.index, 0, done["steps"], scalars)
@@ -226,14 +214,12 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
     forbidden = forbidden_rows(config.model, run.dataset.info["vocab_size"], special)
     loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
     train_step = make_train_step(
-        loss_fn, run.optimizer(stage, first_rate(stage, notes)), config.optimizer.ema_decay,
+        loss_fn, run.optimizer(stage, judge.first_rate(stage, notes)), config.optimizer.ema_decay,
         config.micro_batch, before["steps"], config.precision == "float16",
     )  # fmt: skip
     train_step = jax.jit(train_step, donate_argnums=0)
-    rate = rates(config, stage, notes, config.optimizer.learning_rate)
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
-    critical = critical_compute(run.dataset.counts("refinement", "train")["tokens"])
     if start < steps:
         run.progress.say(f"{stage.directory}: {steps - start:,} steps; the first compiles ...")
     window: list[dict[str, jax.Array]] = []
@@ -248,37 +234,24 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
             run.progress.restart(flops_before + stage_flops * step / steps)
             began, tokens = time.perf_counter(), 0
         stop = run.stop_signals[:1]  # looked at once: one that comes later waits for the next step
-        evaluate, settle = step in evaluate_at, notes["entered"] and step == min(SETTLED, steps)
+        evaluate, settle = step in evaluate_at, notes["entered"] and step == min(judge.SETTLED, steps)
         save = step % config.checkpoint_every == 0 or evaluate
         look = save or settle or step % config.log_every == 0
         if not (look or stop):
             continue
         in_a_row = int(state.guard.in_a_row)
         # Where a signal comes must not matter to when a run is rolled back, nor to where.
-        if (look and in_a_row >= SKIPS) or not np.isfinite(metrics["parameter_norm"]):
+        if (look and in_a_row >= SKIPS) or not jnp.isfinite(metrics["parameter_norm"]):
             raise _fault(run, stage, step, notes, metrics)
-        taken = [m for m in window if m["taken"]]
-        scalars = {k: float(np.mean([float(m[k]) for m in taken])) for k in metrics if k != "taken" and taken}
-        skipped = int(state.guard.skipped)
         flops = flops_before + stage_flops * step / steps
-        scalars |= {
-            "skipped": skipped,
-            "learning_rate": rate(step - 1 - skipped),
-            "tokens": before["tokens"] + stage.data.tokens * step / steps,
-            "flops": flops,
-            "flops_over_critical": flops / critical,
+        scalars = judge.figures(config, run.dataset, stage, notes, step, window, state.guard) | {
+            "flops": flops
         }
         if tokens:
             scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
-        if config.precision == "float16":
-            scalars["loss_scale"] = float(state.guard.scale)
-        is_bound = (stage.density.is_bound and not config.soft_masking) or config.model.causal
-        if is_bound and not config.label_smoothing and taken:
-            counts = run.dataset.counts(stage.config.name, "train")
-            scalars["bits_per_byte"] = scalars["loss"] / math.log(2) * counts["tokens"] / counts["bytes"]
         run.log.write("train", stage.index, step, before["steps"] + step, scalars)
         latest = notes["latest"]
-        text = f"{stage.config.name} {step}/{steps}  loss {scalars.get('loss', math.nan):.3f}"
+        text = f"{stage.config.name} {step}/{steps}  loss {scalars['loss']:.3f}"
         run.progress.update(flops, text + (f"  held-out {_figure(latest)}" if latest else ""))
         sound = in_a_row == 0 or step == steps
         if evaluate:
@@ -287,9 +260,9 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
             run.log.write("validation", stage.index, step, before["steps"] + step, latest)
             run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {_figure(latest)}")
             if sound:
-                notes = judged(stage, step, stage is run.stages[-1], notes)
-        if settle or (notes["ended"] and notes["entered"] and step < SETTLED):
-            seen, told = settled(stage, step, notes, latest if evaluate else _measure(run, state))
+                notes = judge.judged(stage, step, stage is run.stages[-1], notes)
+        if settle or (notes["ended"] and notes["entered"] and step < judge.SETTLED):
+            seen, told = judge.settled(stage, step, notes, latest if evaluate else _measure(run, state))
             run.log.write("transition", stage.index, step, before["steps"] + step, seen)
             run.progress.say(told)
         if save or stop:  # always with a log line, so that a resumed run averages over the same steps
@@ -311,7 +284,7 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
 
 def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> Exception:
     """A roll-back, for which later checkpoints are removed, or the end where there were enough."""
-    why = diagnosis(stage, step, metrics)
+    why = judge.diagnosis(stage, step, metrics)
     if notes["roll_backs"] == ROLL_BACKS:
         return Diverged(
             f"{why}, and so after {ROLL_BACKS} roll-backs; the last checkpoint is intact: lower "
@@ -358,7 +331,7 @@ def _report(run: _Run, state: TrainState, notes: Notes) -> dict[str, Any]:
     if not path.exists():
         run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
-        done, latest = passed(run.config, run.flops[-1], stage, state, notes), notes["latest"]
+        done, latest = judge.passed(run.config, run.flops[-1], stage, state, notes), notes["latest"]
         if notes["chosen"] is not None:
             latest = {name: value for name, value in notes["best"].items() if name != "step"}
             state = checkpoint.restore(run.directory(stage) / str(notes["chosen"]), state)

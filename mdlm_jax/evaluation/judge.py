@@ -1,13 +1,18 @@
-"""What is judged of a stage: its patience, its transition to the next, what it did, why it cannot go on."""
+"""What is judged of a stage: its figures, its patience, its transition to the next, why it cannot go on."""
 
+import math
 from collections.abc import Callable
 from typing import Any
+
+import jax
+import numpy as np
 
 from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage
 from mdlm_jax.data import Dataset
+from mdlm_jax.evaluation.estimate import critical_compute, stage_flops
 from mdlm_jax.optimizer import schedule
-from mdlm_jax.train_state import TrainState
+from mdlm_jax.train_state import Guard, TrainState
 
 Notes = dict[str, Any]
 
@@ -91,8 +96,8 @@ def changes(
     lines = [
         "  data: {examples_before:,} -> {examples_after:,} examples, {tokens_before:,} -> {tokens_after:,} "
         "tokens, {length_before:.0f} -> {length_after:.0f} tokens an example",
-        "  rate: {rate_before:.2g} -> {rate_after:.2g}, then up to {rate_peak:.2g}; fresh optimizer; mask rate "
-        "{mask_rate_before[0]:g}-{mask_rate_before[1]:g} -> {mask_rate_after[0]:g}-{mask_rate_after[1]:g}",
+        "  rate: {rate_before:.2g} -> {rate_after:.2g}, then up to {rate_peak:.2g}; fresh optimizer; "
+        "mask rate {mask_rate_before[0]:g}-{mask_rate_before[1]:g} -> {mask_rate_after[0]:g}-{mask_rate_after[1]:g}",
     ]
     return found, [line.format(**found) for line in lines]
 
@@ -112,3 +117,39 @@ def diagnosis(stage: Stage, step: int, metrics: dict[str, Any]) -> str:
     names = ("loss", "gradient_norm", "parameter_norm")
     told = ", ".join(f"{name.replace('_', ' ')} {float(metrics[name]):.3g}" for name in names)
     return f"{told} at step {step} of {stage.directory}"
+
+
+def figures(
+    config: Config,
+    dataset: Dataset,
+    stage: Stage,
+    notes: Notes,
+    step: int,
+    window: list[dict[str, jax.Array]],
+    guard: Guard,
+) -> Notes:
+    """The scalars of a train line: means over the steps of `window` that were taken; the others were skipped.
+
+    The loss is nan where none was. It is in bits per byte too where it is a bound: over the full range of
+    mask rates, without smoothing and without an emphasis.
+    """
+    taken = [metrics for metrics in window if metrics["taken"]]
+    found = {k: float(np.mean([float(m[k]) for m in taken or window])) for k in window[0] if k != "taken"}
+    skipped, before = int(guard.skipped), notes["before"]
+    rate = rates(config, stage, notes, config.optimizer.learning_rate)
+    flops = before["flops"] + stage_flops(config, stage) * step / stage.data.num_steps
+    critical = critical_compute(dataset.counts("refinement", "train")["tokens"])
+    found |= {
+        "skipped": skipped,
+        "learning_rate": rate(step - 1 - skipped),
+        "tokens": before["tokens"] + stage.data.tokens * step / stage.data.num_steps,
+        "flops": flops,
+        "flops_over_critical": flops / critical,
+    }
+    if config.precision == "float16":
+        found["loss_scale"] = float(guard.scale)
+    is_bound = config.model.causal or (stage.density.is_bound and not config.soft_masking)
+    if is_bound and not config.label_smoothing:
+        counts = dataset.counts(stage.config.name, "train")
+        found["bits_per_byte"] = found["loss"] / math.log(2) * counts["tokens"] / counts["bytes"]
+    return found
