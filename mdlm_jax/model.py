@@ -121,8 +121,8 @@ class Block(nnx.Module):
         wide = (
             x.dtype == jnp.float16 and jax.default_backend() != "gpu"
         )  # no other takes jax's float16 products
-        qkv = [y.astype(jnp.float32 if wide else x.dtype) for y in (q, k, v)]
-        attended = jax.nn.dot_product_attention(*qkv, mask=mask, is_causal=c.causal and cache is None)
+        wq, wk, wv = (y.astype(jnp.float32 if wide else x.dtype) for y in (q, k, v))
+        attended = jax.nn.dot_product_attention(wq, wk, wv, mask=mask, is_causal=c.causal and cache is None)
         out = dot(attended.astype(x.dtype).reshape(x.shape), self.out[...], c.bf16_products)
         x = x + dropout(out, c.dropout, keys[0])
         gate, up = jnp.split(dot(self.mlp_norm(x), self.gate_up[...], c.bf16_products), 2, axis=-1)

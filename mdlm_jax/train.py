@@ -243,16 +243,13 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
         # Where a signal comes must not matter to when a run is rolled back, nor to where.
         if (look and in_a_row >= SKIPS) or not jnp.isfinite(metrics["parameter_norm"]):
             raise _fault(run, stage, step, notes, metrics)
-        flops = flops_before + stage_flops * step / steps
-        scalars = judge.figures(config, run.dataset, stage, notes, step, window, state.guard) | {
-            "flops": flops
-        }
+        scalars = judge.figures(config, run.dataset, stage, notes, step, window, state.guard)
         if tokens:
             scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
         run.log.write("train", stage.index, step, before["steps"] + step, scalars)
         latest = notes["latest"]
         text = f"{stage.config.name} {step}/{steps}  loss {scalars['loss']:.3f}"
-        run.progress.update(flops, text + (f"  held-out {_figure(latest)}" if latest else ""))
+        run.progress.update(scalars["flops"], text + (f"  held-out {_figure(latest)}" if latest else ""))
         sound = in_a_row == 0 or step == steps
         if evaluate:
             latest = _measure(run, state)

@@ -97,7 +97,8 @@ def changes(
         "  data: {examples_before:,} -> {examples_after:,} examples, {tokens_before:,} -> {tokens_after:,} "
         "tokens, {length_before:.0f} -> {length_after:.0f} tokens an example",
         "  rate: {rate_before:.2g} -> {rate_after:.2g}, then up to {rate_peak:.2g}; fresh optimizer; "
-        "mask rate {mask_rate_before[0]:g}-{mask_rate_before[1]:g} -> {mask_rate_after[0]:g}-{mask_rate_after[1]:g}",
+        "mask rate {mask_rate_before[0]:g}-{mask_rate_before[1]:g} -> "
+        "{mask_rate_after[0]:g}-{mask_rate_after[1]:g}",
     ]
     return found, [line.format(**found) for line in lines]
 
