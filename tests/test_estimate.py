@@ -91,7 +91,7 @@ def test_memory_of_evaluation_and_sampling_is_bounded(dataset):
     config = preset("tiny", dataset)
     needed, model = memory(config), config.model
     params, forbidden = jax.eval_shape(lambda: init_params(model, 0)), np.zeros(model.vocab_rows, bool)
-    weights, key = (needed.state - 12) // 4, jax.eval_shape(lambda: jax.random.key(0))
+    weights, key = (needed.state - 28) // 4, jax.eval_shape(lambda: jax.random.key(0))
 
     group, length = 64 // config.evaluation.strata, model.seq_len
     windows = dict.fromkeys(("tokens", "segments"), np.zeros((group, length), np.int32))

@@ -22,6 +22,7 @@ from configs import autoregressive, single_stage
 from mdlm_jax import checkpoint, curriculum, metrics, train
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
+from mdlm_jax.evaluation.judge import NO_NOTES
 from mdlm_jax.run_directory import read_config
 from mdlm_jax.train_state import init_params
 from mdlm_jax.ui.values import write_json
@@ -304,8 +305,8 @@ def test_a_stage_begins_with_the_last_or_the_best_weights(init_from, smoke_run):
     params = init_params(config.model, 0)
     like = curriculum.begin(params, params, run.optimizer(stages[0]), config.seed, stages[0])
     last = checkpoint.restore(directory / str(newest), like)
-    notes = {"latest": {"bits_per_byte": 2.0}, "best": {"step": older, "bits_per_byte": 1.0}}
-    state = train._enter(run, stages[1], last, notes)
+    notes = NO_NOTES | {"latest": {"bits_per_byte": 2.0}, "best": {"step": older, "bits_per_byte": 1.0}}
+    state, _ = train._enter(run, stages[1], last, notes)
     expected = last if init_from == "last" else checkpoint.restore(directory / str(older), like)
     for got, want in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
         assert np.array_equal(got, want)

@@ -21,6 +21,7 @@ from mdlm_jax.train_state import (
     init_params,
     make_loss,
     make_train_step,
+    no_guard,
 )
 
 RNG = np.random.default_rng(0)
@@ -44,7 +45,7 @@ def batch(rows: int, length: int = 12) -> dict[str, np.ndarray]:
 def start(params: object, optimizer: optax.GradientTransformation, seed: int = 0) -> TrainState:
     key = jax.random.key_data(jax.random.key(seed))
     average = jax.tree.map(jnp.array, params)  # a copy: donating one buffer twice is an error
-    return TrainState(jnp.int32(0), params, average, optimizer.init(params), key)
+    return TrainState(jnp.int32(0), params, average, optimizer.init(params), key, no_guard())
 
 
 def quadratic(params: dict, batch: dict, key: jax.Array) -> tuple[jax.Array, jax.Array]:
