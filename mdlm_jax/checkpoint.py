@@ -74,13 +74,6 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
             shutil.rmtree(directory / str(old))
 
 
-def discard(directory: Path, after: int) -> None:
-    """Removes the checkpoints of later steps, the newest first: what a kill leaves was there before too."""
-    for step in reversed([s for s in steps(directory) if s > after]):
-        os.replace(directory / str(step), leftover := directory / f"{step}.tmp")
-        shutil.rmtree(leftover)
-
-
 def verify(path: Path) -> str | None:
     """None when every file of the checkpoint has its recorded digest, else what is wrong."""
     try:

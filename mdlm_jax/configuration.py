@@ -43,9 +43,7 @@ class DataConfig:
     min_frequency: int = field("a merge must occur this often in the training split", least=1)
     split_seed: int = field("which chapters are held out", least=0)
     embedder: str = field("sentence embedder of centrality (lsa, none, bert:MODEL, st:MODEL, npy:PATH)")
-    importance: str = field(
-        "of tokens: surprisal, or chen2023", choices=("surprisal", "chen2023"), default="surprisal"
-    )
+    importance: str = field("of a token", choices=("surprisal", "chen2023"), default="surprisal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +59,13 @@ class OptimizerConfig:
     b2: float = field("Adam's second-moment decay", least=0, most=0.99999)
     clip_norm: float = field("the gradients' global norm is clipped to this", above=0)
     schedule: str = field(
-        "after the warm-up: cosine, restarts (several cosines), wsd (constant, then down over the last "
-        "fifth) or constant",
+        "after the warm-up: cosine, restarts (of it), wsd (down over the last fifth) or constant",
         choices=("cosine", "restarts", "wsd", "constant"),
     )
     warmup_steps: int = field("linear warm-up, capped at a tenth of the stage's steps", least=0)
     final_rate: float = field("last rate, but of constant, as a share of the peak", least=0, most=1)
     ema_decay: float = field("decay of the weight average, at most (1 + step) / (10 + step)", least=0, most=1)
-    clip: str = field(
-        "global (clip_norm), adaptive (twice their recent mean)",
-        choices=("global", "adaptive"),
-        default="global",
-    )
+    clip: str = field("clip_norm, or twice the mean norm", choices=("global", "adaptive"), default="global")
     restarts: int = field("cosines in a stage under schedule=restarts", least=1, default=3)
 
 
@@ -88,11 +81,7 @@ class StageConfig:
         "weights carried from the stage before: last, or best by the held-out bound", choices=("last", "best")
     )
     weighted: bool = field("draw sentences by centrality and pairs by trust, not all alike", default=False)
-    patience: int = field(
-        "evaluations without a new best that end the stage (the last gives its best); 0: off",
-        least=0,
-        default=0,
-    )
+    patience: int = field("evaluations without a new best that end the stage; 0: off", least=0, default=0)
     anneal: bool = field("the warm-up begins at the last rate of the stage before, not at 0", default=False)
 
 
@@ -216,9 +205,7 @@ class Config:
     evaluation: EvaluationConfig = field("the held-out figure")
     sampling: SamplingConfig = field("defaults of the sample command")
     init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
-    soft_masking: float = field(
-        "how strongly important tokens are masked more often; 0 is off", least=0, most=20, default=0.0
-    )
+    soft_masking: float = field("mask important tokens more often; 0: off", least=0, most=20, default=0.0)
 
 
 def resolve(values: Any) -> Config:

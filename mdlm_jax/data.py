@@ -157,10 +157,7 @@ def plan_rows(
 
 
 class RowSource:
-    """A grain source: row i as tokens, segments (from 1; 0 is padding) and scored, each [seq_len].
-
-    And importance, percentiles, where the segments hold [n, 2] ids and importance.
-    """
+    """A grain source: row i as tokens, segments (from 1; 0 is padding), scored (and importance): [seq_len]."""
 
     def __init__(self, rows: list[list[np.ndarray]], seq_len: int, special_ids: dict[str, int]):
         self.rows, self.seq_len, self.special_ids = rows, seq_len, special_ids

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation import judge
 from mdlm_jax.evaluation.estimate import describe, stage_flops
-from mdlm_jax.evaluation.judge import NO_NOTES, Notes
+from mdlm_jax.evaluation.judge import NO_NOTES, Notes, held_out_text
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog
@@ -178,7 +179,9 @@ def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
     checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
     latest = _measure(run, state)
     run.log.write("validation", 0, 0, 0, latest)
-    run.progress.say(f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {_figure(latest)}")
+    run.progress.say(
+        f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {held_out_text(latest)}"
+    )
     return 0, state, dict(NO_NOTES)
 
 
@@ -193,7 +196,7 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[Tr
     if notes["roll_backs"]:
         state = _with_key(state, notes["roll_backs"])
     after = _measure(run, state, "measuring again, as the next stage begins ...")
-    run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
+    run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {held_out_text(after)}")
     entered = {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
     notes = NO_NOTES | {"roll_backs": notes["roll_backs"], "before": done, "entered": entered}
     changed, lines = judge.changes(run.config, run.dataset, old, stage, notes)
@@ -249,13 +252,15 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
         run.log.write("train", stage.index, step, before["steps"] + step, scalars)
         latest = notes["latest"]
         text = f"{stage.config.name} {step}/{steps}  loss {scalars['loss']:.3f}"
-        run.progress.update(scalars["flops"], text + (f"  held-out {_figure(latest)}" if latest else ""))
+        run.progress.update(
+            scalars["flops"], text + (f"  held-out {held_out_text(latest)}" if latest else "")
+        )
         sound = in_a_row == 0 or step == steps
         if evaluate:
             latest = _measure(run, state)
             notes = notes | {"latest": latest}
             run.log.write("validation", stage.index, step, before["steps"] + step, latest)
-            run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {_figure(latest)}")
+            run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {held_out_text(latest)}")
             if sound:
                 notes = judge.judged(stage, step, stage is run.stages[-1], notes)
         if settle or (notes["ended"] and notes["entered"] and step < judge.SETTLED):
@@ -263,10 +268,9 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
             run.log.write("transition", stage.index, step, before["steps"] + step, seen)
             run.progress.say(told)
         if save or stop:  # always with a log line, so that a resumed run averages over the same steps
-            if save and sound:
-                notes = notes | {"sound": step}
-            keep = {notes["best"]["step"], notes["sound"]}
-            checkpoint.save(run.directory(stage), step, state, notes, keep)
+            notes = notes | ({"sound": step} if save and sound else {})
+            kept = {notes["best"]["step"], notes["sound"]}
+            checkpoint.save(run.directory(stage), step, state, notes, kept)
         _status(run, "running", stage, step, latest)
         done = step == steps or notes["ended"]
         if stop and not (done and stage is run.stages[-1]):
@@ -283,11 +287,9 @@ def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> E
     """A roll-back, for which later checkpoints are removed, or the end where there were enough."""
     why = judge.diagnosis(stage, step, metrics)
     if notes["roll_backs"] == ROLL_BACKS:
-        return Diverged(
-            f"{why}, and so after {ROLL_BACKS} roll-backs; the last checkpoint is intact: lower "
-            "config.optimizer.learning_rate (in a new --workdir)"
-        )
-    checkpoint.discard(run.directory(stage), notes["sound"])
+        return Diverged(f"{why}, after {ROLL_BACKS} roll-backs; {judge.ADVICE}")
+    for later in (s for s in checkpoint.steps(run.directory(stage)) if s > notes["sound"]):
+        shutil.rmtree(run.directory(stage) / str(later))
     return _RollBack(notes["roll_backs"] + 1, why)
 
 
@@ -301,11 +303,6 @@ def _measure(run: _Run, state: TrainState, said: str = "measuring the validation
     """The held-out figure of the average weights."""
     run.progress.say(said)
     return run.validate(state.ema)
-
-
-def _figure(result: dict[str, Any]) -> str:
-    error = f" +- {result['bits_per_byte_se']:.3f}" if result["kind"] == "bound" else " (exact)"
-    return f"{result['bits_per_byte']:.3f}{error} bits per byte"
 
 
 def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any]) -> None:

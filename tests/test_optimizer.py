@@ -124,7 +124,8 @@ def test_schedules_by_formula(kind: str, warmup: int, steps: int, final: float, 
         done = min(1.0, max(0, i - up) / rest)
         body = {
             "cosine": final + (1 - final) * (1 + np.cos(np.pi * done)) / 2,
-            "restarts": final + (1 - final) * (1 + np.cos(np.pi * (done * cycles % 1 if done < 1 else 1))) / 2,
+            "restarts": final
+            + (1 - final) * (1 + np.cos(np.pi * (done * cycles % 1 if done < 1 else 1))) / 2,
             "wsd": 1 - (1 - final) * min(1.0, max(0, i - up - rest + fall) / fall),
             "constant": 1.0,
         }[kind]

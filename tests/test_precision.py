@@ -99,7 +99,9 @@ def losses(precision: str, seed: int = 0) -> np.ndarray:
     loss = make_loss(plan, FORBIDDEN, MASK, diffusion.Density(), per_row=1)
     step = make_train_step(loss, optimizer, 0.9, 16, 0, precision == "float16")
     data = jax.tree.map(lambda x: jnp.asarray(x).reshape(80, 16, 16), TEXT)
-    _, metrics = quick_jit(lambda s: jax.lax.scan(step, s, data))(start(random_params(model), optimizer, seed))
+    _, metrics = quick_jit(lambda s: jax.lax.scan(step, s, data))(
+        start(random_params(model), optimizer, seed)
+    )
     assert np.asarray(metrics["taken"]).all()
     return np.asarray(metrics["loss"])
 

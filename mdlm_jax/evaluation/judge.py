@@ -32,6 +32,15 @@ NO_NOTES: Notes = {
 }
 
 
+ADVICE = "the last checkpoint is intact: lower config.optimizer.learning_rate (in a new --workdir)"
+
+
+def held_out_text(result: Notes) -> str:
+    """A held-out figure with its error, in words."""
+    error = f" +- {result['bits_per_byte_se']:.3f}" if result["kind"] == "bound" else " (exact)"
+    return f"{result['bits_per_byte']:.3f}{error} bits per byte"
+
+
 def first_rate(stage: Stage, notes: Notes) -> float:
     """Where the warm-up begins, as a share of the stage's peak: under `anneal` at the last rate before it."""
     return notes["before"]["rate"] / stage.config.rate_scale if stage.config.anneal else 0.0
