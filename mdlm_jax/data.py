@@ -157,7 +157,7 @@ def plan_rows(
 
 
 class RowSource:
-    """A grain source: row i as tokens, segments (from 1; 0 is padding), scored (and importance): [seq_len]."""
+    """A grain source: row i as tokens, segments (from 1; 0: padding), scored (and importance): [seq_len]."""
 
     def __init__(self, rows: list[list[np.ndarray]], seq_len: int, special_ids: dict[str, int]):
         self.rows, self.seq_len, self.special_ids = rows, seq_len, special_ids

@@ -19,7 +19,7 @@ from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation import judge
 from mdlm_jax.evaluation.estimate import describe, stage_flops
-from mdlm_jax.evaluation.judge import NO_NOTES, Notes, held_out_text
+from mdlm_jax.evaluation.judge import NO_NOTES, Notes, shown
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog
@@ -179,9 +179,7 @@ def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
     checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
     latest = _measure(run, state)
     run.log.write("validation", 0, 0, 0, latest)
-    run.progress.say(
-        f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {held_out_text(latest)}"
-    )
+    run.progress.say(f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {shown(latest)}")
     return 0, state, dict(NO_NOTES)
 
 
@@ -196,7 +194,7 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[Tr
     if notes["roll_backs"]:
         state = _with_key(state, notes["roll_backs"])
     after = _measure(run, state, "measuring again, as the next stage begins ...")
-    run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {held_out_text(after)}")
+    run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {shown(after)}")
     entered = {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
     notes = NO_NOTES | {"roll_backs": notes["roll_backs"], "before": done, "entered": entered}
     changed, lines = judge.changes(run.config, run.dataset, old, stage, notes)
@@ -252,15 +250,13 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
         run.log.write("train", stage.index, step, before["steps"] + step, scalars)
         latest = notes["latest"]
         text = f"{stage.config.name} {step}/{steps}  loss {scalars['loss']:.3f}"
-        run.progress.update(
-            scalars["flops"], text + (f"  held-out {held_out_text(latest)}" if latest else "")
-        )
+        run.progress.update(scalars["flops"], text + (f"  held-out {shown(latest)}" if latest else ""))
         sound = in_a_row == 0 or step == steps
         if evaluate:
             latest = _measure(run, state)
             notes = notes | {"latest": latest}
             run.log.write("validation", stage.index, step, before["steps"] + step, latest)
-            run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {held_out_text(latest)}")
+            run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {shown(latest)}")
             if sound:
                 notes = judge.judged(stage, step, stage is run.stages[-1], notes)
         if settle or (notes["ended"] and notes["entered"] and step < judge.SETTLED):

@@ -35,7 +35,7 @@ NO_NOTES: Notes = {
 ADVICE = "the last checkpoint is intact: lower config.optimizer.learning_rate (in a new --workdir)"
 
 
-def held_out_text(result: Notes) -> str:
+def shown(result: Notes) -> str:
     """A held-out figure with its error, in words."""
     error = f" +- {result['bits_per_byte_se']:.3f}" if result["kind"] == "bound" else " (exact)"
     return f"{result['bits_per_byte']:.3f}{error} bits per byte"
