@@ -170,6 +170,16 @@ def autoregressive_nats(
     return jnp.pad(jnp.where(scored[:, 1:], nats.reshape(rows, length - 1), 0.0), ((0, 0), (1, 0)))
 
 
+def corrupt_strata(
+    key: jax.Array, tokens: jax.Array, segments: jax.Array, scored: jax.Array, stratum: jax.Array,
+    strata: int, mask_id: int,
+) -> Corrupted:  # fmt: skip
+    """Rows of one segment each, corrupted at t uniform on ((stratum, stratum + 1) / strata); stratum [B]."""
+    rate_key, mask_key = jax.random.split(key)
+    rate = (stratum + jax.random.uniform(rate_key, stratum.shape)) / strata
+    return corrupt(mask_key, tokens, segments, scored, rate[:, None], mask_id)
+
+
 def nelbo(
     denoise_fn: DenoiseFn,
     key: jax.Array,
@@ -184,10 +194,7 @@ def nelbo(
 ) -> jax.Array:
     """One stratum's estimate of the negative ELBO of each row (one segment), as nats [B, L] of its tokens.
 
-    stratum int [B] in {0..strata-1}: t is uniform on ((stratum, stratum + 1) / strata), and the mean over all
-    strata is the unbiased full-range estimate.
+    stratum int [B] in {0..strata-1} (`corrupt_strata`); the mean over all is the unbiased full-range estimate.
     """
-    rate_key, mask_key = jax.random.split(key)
-    rate = (stratum + jax.random.uniform(rate_key, stratum.shape)) / strata
-    corrupted = corrupt(mask_key, tokens, segments, scored, rate[:, None], mask_id)
+    corrupted = corrupt_strata(key, tokens, segments, scored, stratum, strata, mask_id)
     return masked_nats(denoise_fn, tokens, corrupted, size)

@@ -86,6 +86,9 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
         return
     dataset = open_dataset(workdir)
     ours, theirs = (dataclasses.asdict(c) for c in (complete(config, dataset), read_config(workdir)))
+    if not config.micro_batch:  # auto: settled once, when the run was begun
+        ours |= {"micro_batch": theirs["micro_batch"]}
+        ours |= {} if config.memory_budget else {"memory_budget": theirs["memory_budget"]}
     changed = difference(theirs, ours | {name: theirs[name] for name in FREE})
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
         begun = f"{workdir} was begun with {dataset.info['book']['name']} as it was then"

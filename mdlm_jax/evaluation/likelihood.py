@@ -54,6 +54,11 @@ def _padded(windows: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarr
     return {k: np.pad(v, ((0, -len(v) % multiple), (0, 0))) for k, v in windows.items()}
 
 
+def rows_at_a_time(config: Config, rows: int) -> int:
+    """How many of a batch's `rows` meet the network at once: all, or under a budget those of a micro-batch."""
+    return math.gcd(rows, config.micro_batch) if config.memory_budget else rows
+
+
 def make_batches(
     config: Config,
     forbidden: np.ndarray,
@@ -66,32 +71,42 @@ def make_batches(
     Replicate after replicate; the last batch of each is filled up with empty windows.
 
     All strata of a window share a batch, so k over them is nearly constant and half the head's work is saved.
-    The random numbers are the same in every call: two calls differ by their weights alone.
+    The random numbers are the same in every call: two calls differ by their weights alone. What meets the
+    network at a time (`rows_at_a_time`) changes them as little, only the last bits of a sum.
     """
     strata, replicates = config.evaluation.strata, config.evaluation.replicates
     number, length = windows["tokens"].shape
     group = max(1, 64 // strata)  # windows in a batch
     size = -(-group * ((length - 1) * (strata + 1) // 2 + strata) // 64) * 64
     size = min(size, group * strata * length)
-    stratum = jnp.tile(jnp.arange(strata), group)
+    stratum, rows = jnp.tile(jnp.arange(strata), group), group * strata
+    part = rows_at_a_time(config, rows)
+    # Strata 0 and S - 1, 1 and S - 2, ... go together, so that the parts have about as many masks each.
+    rate = np.tile(np.arange(strata), group)
+    order = np.argsort(np.minimum(rate, strata - 1 - rate), kind="stable")
+    most = np.ceil((length - 1) * (rate[order] + 1) / strata) + 1
+    part_size = min(-(-int(most.reshape(-1, part).sum(1).max()) // 64) * 64, part * length)
 
     @jax.jit
     def nats_of(
         params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array, key: jax.Array
     ) -> jax.Array:
-        tokens, segments, scored = (jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored))
-        denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments)
-        nats = diffusion.nelbo(
-            denoise_fn,
-            key,
-            tokens,
-            segments,
-            scored,
-            stratum=stratum,
-            strata=strata,
-            mask_id=mask_id,
-            size=size,
+        tokens, segments, scored = given = tuple(
+            jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored)
         )
+        network = functools.partial(denoiser, config.model, cast(params, config.precision), forbidden)
+        drawn: dict[str, Any] = {"stratum": stratum, "strata": strata, "mask_id": mask_id}
+        if part == rows:
+            nats = diffusion.nelbo(network(segments), key, *given, **drawn, size=size)
+            return keep(nats.reshape(group, strata, length))
+
+        def some(x: Any) -> jax.Array:
+            tokens, segments, corrupted = x
+            return diffusion.masked_nats(network(segments), tokens, corrupted, part_size)
+
+        whole = tokens, segments, diffusion.corrupt_strata(key, *given, **drawn)
+        parts = jax.tree.map(lambda x: x[order].reshape(-1, part, length), whole)
+        nats = jax.lax.map(some, parts).reshape(rows, length)[np.argsort(order)]
         return keep(nats.reshape(group, strata, length))
 
     def batches(params: Any) -> Iterator[jax.Array]:
@@ -140,7 +155,7 @@ def make_exact(
     """exact(params) -> keep(nats [W, L] of each token) under the autoregressive twin, by default those [W] of
     each window.
     """
-    number, rows = len(windows["tokens"]), 32
+    number, rows = len(windows["tokens"]), rows_at_a_time(config, 32)
 
     @jax.jit
     def nats_of(params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array) -> jax.Array:
