@@ -161,18 +161,24 @@ class Trained:
 def load(workdir: Path, weights: str = "ema") -> Trained:
     """The newest weights of a run ("ema" or "params"). Raises RunError or CheckpointError, one line."""
     config, dataset = read_config(workdir), open_dataset(workdir)
-    like = jax.eval_shape(lambda: init_params(config.model, 0))
     for stage in range(len(config.stages), 0, -1):
         directory = workdir / "checkpoints" / f"{stage}_{config.stages[stage - 1].name}"
         told = functools.partial(print, file=sys.stderr)
         if (path := checkpoint.newest_intact(directory, told, aside=False)) is not None:
-            return Trained(
-                config,
-                dataset,
-                load_tokenizer(workdir / "tokenizer.json"),
-                checkpoint.restore(path, like, f".{weights}"),
-                forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
-                f"{directory.name}/{path.name}",
-                hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],
-            )
+            return load_checkpoint(config, dataset, workdir, path, weights)
     raise RunError(f"{workdir} has no intact checkpoint yet")
+
+
+def load_checkpoint(
+    config: Config, dataset: Dataset, workdir: Path, path: Path, weights: str = "ema"
+) -> Trained:
+    """The weights of one checkpoint of the run in `workdir`. Raises CheckpointError."""
+    return Trained(
+        config,
+        dataset,
+        load_tokenizer(workdir / "tokenizer.json"),
+        checkpoint.restore(path, jax.eval_shape(lambda: init_params(config.model, 0)), f".{weights}"),
+        forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
+        f"{path.parent.name}/{path.name}",
+        hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],
+    )

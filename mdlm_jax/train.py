@@ -24,6 +24,7 @@ from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog
 from mdlm_jax.optimizer import make_optimizer, schedule
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked, read_config
+from mdlm_jax.self_training import mixed
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import UserError, read_json, write_json
@@ -58,7 +59,9 @@ class _Run:
     log: MetricLog
     progress: PlanProgress
     stop_signals: list[int]  # filled by the signal handler
-    compiled: dict[int, jax.stages.Compiled]  # train steps that were needed to settle the micro-batch
+    compiled: dict[int, jax.stages.Compiled] = dataclasses.field(
+        default_factory=dict
+    )  # to settle micro_batch
 
     def directory(self, stage: Stage) -> Path:
         return self.workdir / "checkpoints" / stage.directory
@@ -84,7 +87,7 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
 
 
 def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
-    stages, compiled = plan(config, dataset), {}
+    stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
     if not config.micro_batch and (workdir / "config.json").exists():
         begun = read_config(workdir)
         config = dataclasses.replace(
@@ -197,6 +200,12 @@ def _train_stage(
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains `stage` from its `state` to its last step; notes are the best and latest held-out figures."""
     config, steps = run.config, stage.data.num_steps
+    if stage.config.self_training:  # as many rows, some of them others
+        before = run.directory(run.stages[stage.index - 1])
+        stage, told = mixed(config, run.dataset, run.workdir, stage, before, run.progress.say)
+        run.stages[stage.index] = stage
+        if not int(state.step):
+            run.log.write("self_training", stage.index, 0, stage.steps_before, told)
     rate = schedule(config.optimizer, config.optimizer.learning_rate * stage.config.rate_scale, steps)
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
@@ -207,7 +216,7 @@ def _train_stage(
     if start < steps:
         run.progress.say(f"{stage.directory}: {steps - start:,} steps; compiling ...")
         train_step = run.compiled.pop(stage.index, None) or _compile(run.dataset, config, stage)
-        held, told = measured(config, stage, train_step, run.workdir / "plan.txt")
+        held, told = measured(stage, train_step, run.workdir / "plan.txt")
         run.progress.say(told)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0

@@ -219,6 +219,7 @@ def memory(config: Config, stages: Sequence[Stage] = ()) -> Memory:
     rows = rows_at_a_time(config, rows)
     evaluated = logits * rows * model.seq_len * (strata + 1) // (2 * strata)
     evaluation = copy + max(evaluated, block * rows // micro // 2)  # forward alone holds half a block
+    evaluation += weights * any(s.self_training for s in config.stages)  # of those that write
     sampling = weights + copy + block // micro + 5 * logits * model.seq_len  # top-p sorts
     return Memory(state, gradients, activations, head, evaluation, sampling, PROCESS * cpu)
 
@@ -231,13 +232,11 @@ def compiled_bytes(compiled: jax.stages.Compiled) -> int:
     return m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.temp_size_in_bytes
 
 
-def measured(config: Config, stage: Stage, train_step: jax.stages.Compiled, path: Path) -> tuple[int, str]:
+def measured(stage: Stage, train_step: jax.stages.Compiled, path: Path) -> tuple[int, str]:
     """Bytes of the program that trains `stage`, and a line that tells them, which goes into plan.txt too."""
-    held, needed = compiled_bytes(train_step), memory(config, [stage])
-    told = (
-        f"{stage.directory}: the compiled step takes {gigabytes(held)}, "
-        f"the state {gigabytes(needed.state)} of it (estimated {gigabytes(needed.state + needed.step)})"
-    )
+    held, analysis = compiled_bytes(train_step), train_step.memory_analysis()
+    state = getattr(analysis, "alias_size_in_bytes", 0)  # what it is given and returns in the same place
+    told = f"{stage.directory}: the compiled step takes {gigabytes(held)}, {gigabytes(state)} of it the state"
     if told not in (text := path.read_text(encoding="utf-8")):
         path.write_text(f"{text}{told}\n", encoding="utf-8")
     return held, told

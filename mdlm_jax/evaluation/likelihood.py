@@ -55,7 +55,7 @@ def _padded(windows: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarr
 
 
 def rows_at_a_time(config: Config, rows: int) -> int:
-    """How many of a batch's `rows` meet the network at once: all, or under a budget those of a micro-batch."""
+    """How many of a batch's `rows` meet the network at once: all, or under a budget as many as in training."""
     return math.gcd(rows, config.micro_batch) if config.memory_budget else rows
 
 
@@ -91,20 +91,18 @@ def make_batches(
     def nats_of(
         params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array, key: jax.Array
     ) -> jax.Array:
-        tokens, segments, scored = given = tuple(
-            jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored)
-        )
+        tokens, segments, scored = (jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored))
         network = functools.partial(denoiser, config.model, cast(params, config.precision), forbidden)
         drawn: dict[str, Any] = {"stratum": stratum, "strata": strata, "mask_id": mask_id}
         if part == rows:
-            nats = diffusion.nelbo(network(segments), key, *given, **drawn, size=size)
+            nats = diffusion.nelbo(network(segments), key, tokens, segments, scored, **drawn, size=size)
             return keep(nats.reshape(group, strata, length))
 
         def some(x: Any) -> jax.Array:
             tokens, segments, corrupted = x
             return diffusion.masked_nats(network(segments), tokens, corrupted, part_size)
 
-        whole = tokens, segments, diffusion.corrupt_strata(key, *given, **drawn)
+        whole = tokens, segments, diffusion.corrupt_strata(key, tokens, segments, scored, **drawn)
         parts = jax.tree.map(lambda x: x[order].reshape(-1, part, length), whole)
         nats = jax.lax.map(some, parts).reshape(rows, length)[np.argsort(order)]
         return keep(nats.reshape(group, strata, length))

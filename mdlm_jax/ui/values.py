@@ -63,8 +63,14 @@ def field(
     default: Any = dataclasses.MISSING,
 ) -> Any:
     """A dataclass field with its line of meaning and the values it may have; `words` stand for some."""
-    metadata = {"doc": doc, "least": least, "above": above, "most": most, "choices": choices}
-    metadata["words"] = words or {}
+    metadata = {
+        "doc": doc,
+        "least": least,
+        "above": above,
+        "most": most,
+        "choices": choices,
+        "words": words or {},
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
