@@ -207,8 +207,8 @@ class Config:
     sampling: SamplingConfig = field("defaults of the sample command")
     init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
     memory_budget: float = field(
-        "GB that training may take: bounds micro_batch=auto, and evaluation goes by micro-batches; 0: for auto "
-        "what the device has, and evaluation takes 64 rows at a time",
+        "GB that training may take: bounds micro_batch=auto, and evaluation goes by micro-batches; 0: what "
+        "the device has, and evaluation takes 64 rows at a time",
         least=0, default=0.0,
     )  # fmt: skip
 

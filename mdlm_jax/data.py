@@ -76,25 +76,21 @@ class Record:
 
 def read_records(dataset: Dataset, stage: str, split: str) -> list[Record]:
     """All records of a split in their order. Raises DataError when a shard is missing or unreadable."""
-    shards = dataset.counts(stage, split)["shards"]
-    return [r for shard in shards for r in read_shard(dataset, dataset.path / shard["file"])]
-
-
-def read_shard(dataset: Dataset, path: Path) -> list[Record]:
-    """All records of one file, in its order. Raises DataError when it is missing or unreadable."""
     dtype = np.dtype(dataset.info["ids_dtype"]).newbyteorder("<")
     records = []
-    if not path.exists():
-        raise DataError(f"the shard {path} is missing; prepare the book again")
-    try:
-        source = grain.sources.ArrayRecordDataSource(str(path))
-        for i in range(len(source)):
-            fields = msgpack.unpackb(source[i])
-            ids = np.frombuffer(fields["ids"], dtype).astype(np.int32)
-            place = fields["chapter"], fields["paragraph"]
-            records.append(Record(ids, *place, fields["weight"], tuple(fields.get("sentences", ()))))
-    except (RuntimeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"the shard {path} is damaged ({error}); prepare the book again") from None
+    for shard in dataset.counts(stage, split)["shards"]:
+        path = dataset.path / shard["file"]
+        if not path.exists():
+            raise DataError(f"the shard {path} is missing; prepare the book again")
+        try:
+            source = grain.sources.ArrayRecordDataSource(str(path))
+            for i in range(len(source)):
+                fields = msgpack.unpackb(source[i])
+                ids = np.frombuffer(fields["ids"], dtype).astype(np.int32)
+                place = fields["chapter"], fields["paragraph"]
+                records.append(Record(ids, *place, fields["weight"], tuple(fields.get("sentences", ()))))
+        except (RuntimeError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"the shard {path} is damaged ({error}); prepare the book again") from None
     return records
 
 

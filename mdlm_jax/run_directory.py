@@ -77,6 +77,15 @@ def read_config(workdir: Path) -> Config:
         raise RunError(f"cannot read {workdir / 'config.json'}: {error}") from None
 
 
+def recorded(config: Config, workdir: Path) -> Config:
+    """`config` with what micro_batch=auto came to when the run was begun."""
+    if config.micro_batch or not (workdir / "config.json").exists():
+        return config
+    begun = read_config(workdir)
+    budget = config.memory_budget or begun.memory_budget
+    return dataclasses.replace(config, micro_batch=begun.micro_batch, memory_budget=budget)
+
+
 def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = None) -> None:
     """Before anything is written: refuses (RunError) a directory of other things, another plan or book."""
     if not (workdir / "config.json").exists():
@@ -84,11 +93,8 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
         if others:
             raise RunError(f"{workdir} holds other things ({min(others)}); use a new or empty --workdir")
         return
-    dataset = open_dataset(workdir)
+    dataset, config = open_dataset(workdir), recorded(config, workdir)
     ours, theirs = (dataclasses.asdict(c) for c in (complete(config, dataset), read_config(workdir)))
-    if not config.micro_batch:  # auto: settled once, when the run was begun
-        ours |= {"micro_batch": theirs["micro_batch"]}
-        ours |= {} if config.memory_budget else {"memory_budget": theirs["memory_budget"]}
     changed = difference(theirs, ours | {name: theirs[name] for name in FREE})
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
         begun = f"{workdir} was begun with {dataset.info['book']['name']} as it was then"
@@ -169,9 +175,7 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
     raise RunError(f"{workdir} has no intact checkpoint yet")
 
 
-def load_checkpoint(
-    config: Config, dataset: Dataset, workdir: Path, path: Path, weights: str = "ema"
-) -> Trained:
+def load_checkpoint(config: Config, dataset: Dataset, workdir: Path, path: Path, weights: str) -> Trained:
     """The weights of one checkpoint of the run in `workdir`. Raises CheckpointError."""
     return Trained(
         config,

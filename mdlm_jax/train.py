@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import functools
 import math
 import os
 import signal
@@ -23,7 +22,7 @@ from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog
 from mdlm_jax.optimizer import make_optimizer, schedule
-from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked, read_config
+from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked, recorded
 from mdlm_jax.self_training import mixed
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.progress import PlanProgress
@@ -59,9 +58,7 @@ class _Run:
     log: MetricLog
     progress: PlanProgress
     stop_signals: list[int]  # filled by the signal handler
-    compiled: dict[int, jax.stages.Compiled] = dataclasses.field(
-        default_factory=dict
-    )  # to settle micro_batch
+    compiled: dict[int, jax.stages.Compiled]  # train steps that settled the micro-batch
 
     def directory(self, stage: Stage) -> Path:
         return self.workdir / "checkpoints" / stage.directory
@@ -88,13 +85,8 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
 
 def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
     stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
-    if not config.micro_batch and (workdir / "config.json").exists():
-        begun = read_config(workdir)
-        config = dataclasses.replace(
-            config, micro_batch=begun.micro_batch, memory_budget=config.memory_budget or begun.memory_budget
-        )
-    elif not config.micro_batch:
-        config, compiled = fit(config, stages, functools.partial(_compile, dataset))
+    if not (config := recorded(config, workdir)).micro_batch:
+        config, compiled = fit(config, stages, lambda c, s: _compile(dataset, c, s))
     claim(workdir, config, dataset)
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
@@ -170,8 +162,7 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
         before = notes["best"]
         state = checkpoint.restore(run.directory(run.stages[stage.index - 1]) / str(before["step"]), state)
     old, (state, checks) = state, transition(state, run.optimizer(stage), run.config.seed, stage)
-    for array in jax.tree.leaves(old):  # the caller still holds it: two states would be there meanwhile
-        array.delete()
+    jax.tree.map(lambda x: x.delete(), old)  # the caller still holds it: two states would be there
     after = _measure(run, state, "measuring again, as the next stage begins ...")
     run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
     scalars: dict[str, Any] = {name: int(passed) for name, passed in checks.items()}
@@ -201,11 +192,10 @@ def _train_stage(
     """Trains `stage` from its `state` to its last step; notes are the best and latest held-out figures."""
     config, steps = run.config, stage.data.num_steps
     if stage.config.self_training:  # as many rows, some of them others
-        before = run.directory(run.stages[stage.index - 1])
-        stage, told = mixed(config, run.dataset, run.workdir, stage, before, run.progress.say)
+        stage, counts = mixed(config, run.dataset, run.workdir, stage, run.progress.say)
         run.stages[stage.index] = stage
         if not int(state.step):
-            run.log.write("self_training", stage.index, 0, stage.steps_before, told)
+            run.log.write("self_training", stage.index, 0, stage.steps_before, counts)
     rate = schedule(config.optimizer, config.optimizer.learning_rate * stage.config.rate_scale, steps)
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
@@ -216,8 +206,7 @@ def _train_stage(
     if start < steps:
         run.progress.say(f"{stage.directory}: {steps - start:,} steps; compiling ...")
         train_step = run.compiled.pop(stage.index, None) or _compile(run.dataset, config, stage)
-        held, told = measured(stage, train_step, run.workdir / "plan.txt")
-        run.progress.say(told)
+        held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
     for step, batch in enumerate(stage.data.batches(start), start + 1):

@@ -232,14 +232,15 @@ def compiled_bytes(compiled: jax.stages.Compiled) -> int:
     return m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.temp_size_in_bytes
 
 
-def measured(stage: Stage, train_step: jax.stages.Compiled, path: Path) -> tuple[int, str]:
-    """Bytes of the program that trains `stage`, and a line that tells them, which goes into plan.txt too."""
+def measured(stage: Stage, train_step: jax.stages.Compiled, path: Path, say: Callable[[str], object]) -> int:
+    """Bytes of the program that trains `stage`, said, and written down in the plan.txt at `path`."""
     held, analysis = compiled_bytes(train_step), train_step.memory_analysis()
     state = getattr(analysis, "alias_size_in_bytes", 0)  # what it is given and returns in the same place
     told = f"{stage.directory}: the compiled step takes {gigabytes(held)}, {gigabytes(state)} of it the state"
     if told not in (text := path.read_text(encoding="utf-8")):
         path.write_text(f"{text}{told}\n", encoding="utf-8")
-    return held, told
+    say(told)
+    return held
 
 
 def fit(

@@ -54,8 +54,21 @@ def _padded(windows: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarr
     return {k: np.pad(v, ((0, -len(v) % multiple), (0, 0))) for k, v in windows.items()}
 
 
+def corrupt_strata(
+    key: jax.Array, tokens: jax.Array, segments: jax.Array, scored: jax.Array,
+    *, stratum: jax.Array, strata: int, mask_id: int,
+) -> diffusion.Corrupted:  # fmt: skip
+    """Rows [B, L] of one segment each, corrupted at t uniform on ((stratum, stratum + 1) / strata).
+
+    stratum int [B] in {0..strata-1}.
+    """
+    rate_key, mask_key = jax.random.split(key)
+    rate = (stratum + jax.random.uniform(rate_key, stratum.shape)) / strata
+    return diffusion.corrupt(mask_key, tokens, segments, scored, rate[:, None], mask_id)
+
+
 def rows_at_a_time(config: Config, rows: int) -> int:
-    """How many of a batch's `rows` meet the network at once: all, or under a budget as many as in training."""
+    """How many of a batch's `rows` meet the network at once: all, or under a budget a micro-batch's."""
     return math.gcd(rows, config.micro_batch) if config.memory_budget else rows
 
 
@@ -93,16 +106,18 @@ def make_batches(
     ) -> jax.Array:
         tokens, segments, scored = (jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored))
         network = functools.partial(denoiser, config.model, cast(params, config.precision), forbidden)
-        drawn: dict[str, Any] = {"stratum": stratum, "strata": strata, "mask_id": mask_id}
+        corrupted = corrupt_strata(
+            key, tokens, segments, scored, stratum=stratum, strata=strata, mask_id=mask_id
+        )
         if part == rows:
-            nats = diffusion.nelbo(network(segments), key, tokens, segments, scored, **drawn, size=size)
+            nats = diffusion.masked_nats(network(segments), tokens, corrupted, size)
             return keep(nats.reshape(group, strata, length))
 
         def some(x: Any) -> jax.Array:
             tokens, segments, corrupted = x
             return diffusion.masked_nats(network(segments), tokens, corrupted, part_size)
 
-        whole = tokens, segments, diffusion.corrupt_strata(key, tokens, segments, scored, **drawn)
+        whole = tokens, segments, corrupted
         parts = jax.tree.map(lambda x: x[order].reshape(-1, part, length), whole)
         nats = jax.lax.map(some, parts).reshape(rows, length)[np.argsort(order)]
         return keep(nats.reshape(group, strata, length))

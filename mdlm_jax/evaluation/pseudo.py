@@ -1,23 +1,31 @@
 """Pseudo-examples: spans of hard training sentences that a model writes anew, and which of them are kept.
 
-Self-training in the manner of noisy student training (Xie et al. 2020), with infilling for labels: what is new
-is a few words in a passage of the book. Only the training split is read.
+Self-training in the manner of noisy student training (Xie et al. 2020), with infilling for labels: what is
+new is a few words in a passage of the book. Only the training split is read.
 """
 
 import dataclasses
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+import msgpack
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
 
-from mdlm_jax import generation
+from mdlm_jax import checkpoint, generation
+from mdlm_jax.configuration import Config
+from mdlm_jax.curriculum import Stage
 from mdlm_jax.data import Dataset, Record, RowSource, chapters, read_records
 from mdlm_jax.evaluation import style
 from mdlm_jax.evaluation.likelihood import make_batches
 from mdlm_jax.evaluation.losses import by_sentence, token_nats
-from mdlm_jax.run_directory import Trained
+from mdlm_jax.run_directory import RunError, Trained, load_checkpoint
+from mdlm_jax.ui.values import read_json, write_json
 
 STRATA = 8  # of the mask rate, in ranking and in judging: half of what a published figure takes
 SHORTEST = 8  # tokens of a sentence of which a half is written
@@ -29,10 +37,10 @@ VERDICTS = ("kept", "spare", "too plain", "too odd", "copied")
 
 @dataclasses.dataclass(frozen=True)
 class Passage:
-    """Running text of the training split, at most a row, with a span [start, stop) of one of its sentences."""
+    """Running text of the training split, at most a row, with a span of one of its sentences."""
 
     tokens: np.ndarray  # int32 [N]
-    start: int
+    start: int  # of the span
     stop: int
     place: dict[str, int]  # chapter, paragraph and sentence
     position: int  # of the span in the training text: a seed of its own
@@ -131,7 +139,8 @@ def make(
     drawn = np.random.default_rng(seed).choice(len(there), len(hard), replace=False)
     nats = span_nats(run, [there[i] for i in sorted(drawn)] + written)
     low, high = np.quantile(nats[: len(drawn)], RANGE)
-    index, kept, verdicts = style.book_runs(dataset, SHORTEST // 2 - 1), [], Counter[str]()
+    index, verdicts = style.book_runs(dataset, SHORTEST // 2 - 1), Counter[str]()
+    kept: list[tuple[Passage, float]] = []
     for passage, cost in zip(written, nats[len(drawn) :], strict=True):
         verdict = "too plain" if cost < low else "too odd" if cost > high else "kept"
         if is_copy(passage, index):
@@ -145,3 +154,51 @@ def make(
     generation.levels.cache_clear()
     told = {"made": len(hard), "verdicts": {name: verdicts[name] for name in VERDICTS}}
     return kept, told | {"range": [float(low), float(high)]}
+
+
+def write_shard(path: Path, kept: list[tuple[Passage, float]], ids_dtype: str) -> str:
+    """Records as `data.read_records` takes them, with what was written and its nats. Returns the SHA-256."""
+    temporary = path.with_name(path.name + ".tmp")
+    writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+    for p, nats in kept:
+        ids = p.tokens.astype(np.dtype(ids_dtype).newbyteorder("<")).tobytes()
+        written = {"written": [p.start, p.stop], "nats": nats, "loss": p.loss}
+        writer.write(msgpack.packb({"ids": ids, "weight": 1.0, **p.place, **written}))
+    writer.close()
+    os.replace(temporary, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def shard(
+    config: Config, dataset: Dataset, workdir: Path, stage: Stage, say: Callable[[str], None]
+) -> Dataset:
+    """The pseudo-examples of `stage`, in `<workdir>/self_training`, made if they are not there whole.
+
+    The average weights with which the stage begins write, from the checkpoint of the stage before. Beside the
+    shard is a JSON file, written last: where it comes from, what was refused, and enough of a dataset.json
+    for `data.read_records`. Raises RunError or CheckpointError.
+    """
+    place, name = workdir / "self_training", stage.config.name
+    path = place / f"{stage.directory}.json"
+    file = path.with_suffix(".array_record")
+    if path.exists() and file.exists():
+        info = read_json(path, RunError)
+        if info["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest():
+            return Dataset(place, info)
+    before = workdir / "checkpoints" / f"{stage.index}_{config.stages[stage.index - 1].name}"
+    source = checkpoint.newest_intact(before, say)
+    if source is None:
+        raise RunError(f"{before} has no intact checkpoint, from which {file} is to be made")
+    if stage.config.init_from == "best":
+        source = before / str(read_json(source / "meta.json", RunError)["best"]["step"])
+    run, rows = load_checkpoint(config, dataset, workdir, source, "ema"), len(stage.data.source)
+    wanted = -(-round(stage.config.self_training * rows) // stage.config.num_epochs)
+    kept, told = make(run, dataset, wanted, config.seed, say)
+    place.mkdir(exist_ok=True)
+    digest = write_shard(file, kept, dataset.info["ids_dtype"])
+    told |= {"seed": config.seed, "checkpoint": run.checkpoint, "model_hash": run.model_hash}
+    told |= {"sampling": dataclasses.asdict(config.sampling), "sha256": digest}
+    shards = {"shards": [{"file": file.name, "sha256": digest}] if kept else []}
+    told |= {"ids_dtype": dataset.info["ids_dtype"], "stages": {name: {"train": shards}}}
+    write_json(path, told)
+    return Dataset(place, read_json(path, RunError))
