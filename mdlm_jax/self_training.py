@@ -21,9 +21,7 @@ def mixed(
     data, replaced = mix(stage.data, found, share, stage.config.num_epochs, config.seed)
     counts = {name.replace(" ", "_"): number for name, number in made.info["verdicts"].items()}
     counts |= {"made": made.info["made"], "share": replaced / len(data.source)}
-    say(
-        f"self-training: of {counts['made']} passages {counts['kept']} kept, {counts['share']:.1%} of the rows"
-    )
+    say(f"self-training: {counts['kept']} of {counts['made']} passages, {counts['share']:.1%} of the rows")
     return dataclasses.replace(stage, data=data), counts
 
 

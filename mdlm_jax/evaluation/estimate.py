@@ -105,7 +105,7 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
     device = jax.devices()[0].device_kind
     screen.append(f"Time   about {clock(expected)} for the whole plan on this machine ({device}), by a probe")
     needed = memory(config, stages)
-    screen.append(f"Memory about {gigabytes(needed.total)}: {needed}")
+    screen.append(f"Memory {gigabytes(needed.total)}, estimated: {needed}")
     if jax.default_backend() == "cpu" and expected > 2 * 3600:
         screen.append("       python launch.py --recommend suggests a plan for this machine")
     flops, critical = sum(stage_flops(config, s) for s in stages), critical_compute(unique)
@@ -163,8 +163,8 @@ class Memory:
 
 
 def gigabytes(size: float) -> str:
-    """Bytes as "1.23 GB"."""
-    return f"{size / 1e9:.2f} GB"
+    """Bytes as "1.23 GB" or "45.6 MB"."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def _bytes(tree: Any) -> int:
