@@ -2,9 +2,9 @@
 
     python launch.py --config configs/self_training.py:tiny
 
-At the transition into refinement the averaged weights rank the training sentences by their loss, write half of
-each of the hardest anew, and what is likely enough and no copy takes the place of real rows, so that the steps
-stay as many. See docs/results.md for what it does to the held-out figures.
+At the transition into refinement the averaged weights rank the training sentences by their loss and write
+half of each of the hardest anew; what is likely enough and no copy takes the place of real rows, so that the
+steps stay as many. docs/results.md has what it does to the held-out figures.
 """
 
 from ml_collections import ConfigDict

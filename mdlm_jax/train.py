@@ -86,7 +86,7 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
 def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
     stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
     if not (config := recorded(config, workdir)).micro_batch:
-        config, compiled = fit(config, stages, lambda c, s: _compile(dataset, c, s))
+        config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s))
     claim(workdir, config, dataset)
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
@@ -171,7 +171,7 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
     return state
 
 
-def _compile(dataset: Dataset, config: Config, stage: Stage) -> jax.stages.Compiled:
+def compile_step(dataset: Dataset, config: Config, stage: Stage) -> jax.stages.Compiled:
     """The train step of `stage`, compiled; it donates its state."""
     special = dataset.special_ids
     forbidden = forbidden_rows(config.model, dataset.info["vocab_size"], special)
@@ -205,7 +205,7 @@ def _train_stage(
     start = int(state.step)
     if start < steps:
         run.progress.say(f"{stage.directory}: {steps - start:,} steps; compiling ...")
-        train_step = run.compiled.pop(stage.index, None) or _compile(run.dataset, config, stage)
+        train_step = run.compiled.pop(stage.index, None) or compile_step(run.dataset, config, stage)
         held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0

@@ -72,32 +72,26 @@ def rows_at_a_time(config: Config, rows: int) -> int:
     return math.gcd(rows, config.micro_batch) if config.memory_budget else rows
 
 
-def make_batches(
-    config: Config,
-    forbidden: np.ndarray,
-    mask_id: int,
-    windows: dict[str, np.ndarray],
-    keep: Callable[[jax.Array], jax.Array],
-) -> Callable[[Any], Iterator[jax.Array]]:
-    """batches(params) -> keep(nats [windows, strata, L] of each token) of a few windows at a time.
+def make_nats(
+    config: Config, forbidden: np.ndarray, mask_id: int, length: int, keep: Callable[[jax.Array], jax.Array]
+) -> Callable[..., jax.Array]:
+    """nats_of(params, tokens, segments, scored, key) -> keep(nats [windows, strata, L] of each token).
 
-    Replicate after replicate; the last batch of each is filled up with empty windows.
-
-    All strata of a window share a batch, so k over them is nearly constant and half the head's work is saved.
-    The random numbers are the same in every call: two calls differ by their weights alone. What meets the
-    network at a time (`rows_at_a_time`) changes them as little, only the last bits of a sum.
+    Jitted; the three arrays are [64 // strata, `length`] (one window where that is 0). All strata of a window share a
+    call, so k over them is nearly constant and half the head's work is saved. How many rows meet the network
+    at a time (`rows_at_a_time`) changes no random number, only the last bits of a sum.
     """
-    strata, replicates = config.evaluation.strata, config.evaluation.replicates
-    number, length = windows["tokens"].shape
-    group = max(1, 64 // strata)  # windows in a batch
+    strata = config.evaluation.strata
+    group = max(1, 64 // strata)
+    rows, stratum = group * strata, np.tile(np.arange(strata), group)
     size = -(-group * ((length - 1) * (strata + 1) // 2 + strata) // 64) * 64
     size = min(size, group * strata * length)
-    stratum, rows = jnp.tile(jnp.arange(strata), group), group * strata
-    part = rows_at_a_time(config, rows)
     # Strata 0 and S - 1, 1 and S - 2, ... go together, so that the parts have about as many masks each.
-    rate = np.tile(np.arange(strata), group)
-    order = np.argsort(np.minimum(rate, strata - 1 - rate), kind="stable")
-    most = np.ceil((length - 1) * (rate[order] + 1) / strata) + 1
+    part, order = (
+        rows_at_a_time(config, rows),
+        np.argsort(np.minimum(stratum, strata - 1 - stratum), stable=True),
+    )
+    most = np.ceil((length - 1) * (stratum[order] + 1) / strata) + 1
     part_size = min(-(-int(most.reshape(-1, part).sum(1).max()) // 64) * 64, part * length)
 
     @jax.jit
@@ -107,7 +101,7 @@ def make_batches(
         tokens, segments, scored = (jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored))
         network = functools.partial(denoiser, config.model, cast(params, config.precision), forbidden)
         corrupted = corrupt_strata(
-            key, tokens, segments, scored, stratum=stratum, strata=strata, mask_id=mask_id
+            key, tokens, segments, scored, stratum=jnp.asarray(stratum), strata=strata, mask_id=mask_id
         )
         if part == rows:
             nats = diffusion.masked_nats(network(segments), tokens, corrupted, size)
@@ -121,6 +115,25 @@ def make_batches(
         parts = jax.tree.map(lambda x: x[order].reshape(-1, part, length), whole)
         nats = jax.lax.map(some, parts).reshape(rows, length)[np.argsort(order)]
         return keep(nats.reshape(group, strata, length))
+
+    return nats_of
+
+
+def make_batches(
+    config: Config,
+    forbidden: np.ndarray,
+    mask_id: int,
+    windows: dict[str, np.ndarray],
+    keep: Callable[[jax.Array], jax.Array],
+) -> Callable[[Any], Iterator[jax.Array]]:
+    """batches(params) -> keep(nats [windows, strata, L] of each token) of a few windows at a time.
+
+    Replicate after replicate; the last batch of each is filled up with empty windows. The random numbers are
+    the same in every call: two calls differ by their weights alone.
+    """
+    number, length = windows["tokens"].shape
+    group, replicates = max(1, 64 // config.evaluation.strata), config.evaluation.replicates
+    nats_of = make_nats(config, forbidden, mask_id, length, keep)
 
     def batches(params: Any) -> Iterator[jax.Array]:
         padded = _padded(windows, group)
