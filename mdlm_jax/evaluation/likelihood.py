@@ -77,9 +77,9 @@ def make_nats(
 ) -> Callable[..., jax.Array]:
     """nats_of(params, tokens, segments, scored, key) -> keep(nats [windows, strata, L] of each token).
 
-    Jitted; the three arrays are [64 // strata, `length`] (one window where that is 0). All strata of a window share a
-    call, so k over them is nearly constant and half the head's work is saved. How many rows meet the network
-    at a time (`rows_at_a_time`) changes no random number, only the last bits of a sum.
+    Jitted; the three arrays are [64 // strata, `length`] (one window where that is 0). All strata of a window
+    share a call, so k over them is nearly constant and half the head's work is saved. How many rows meet the
+    network at a time (`rows_at_a_time`) changes no random number, only the last bits of a sum.
     """
     strata = config.evaluation.strata
     group = max(1, 64 // strata)
