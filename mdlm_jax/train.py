@@ -160,9 +160,11 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
     before = notes["latest"]
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
-        state = checkpoint.restore(run.directory(run.stages[stage.index - 1]) / str(before["step"]), state)
+        last, path = state, run.directory(run.stages[stage.index - 1]) / str(before["step"])
+        state = checkpoint.restore(path, last)
+        jax.tree.map(lambda x: x.delete(), last)  # the caller holds it: there would be two states
     old, (state, checks) = state, transition(state, run.optimizer(stage), run.config.seed, stage)
-    jax.tree.map(lambda x: x.delete(), old)  # the caller still holds it: two states would be there
+    jax.tree.map(lambda x: x.delete(), old)
     after = _measure(run, state, "measuring again, as the next stage begins ...")
     run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
     scalars: dict[str, Any] = {name: int(passed) for name, passed in checks.items()}

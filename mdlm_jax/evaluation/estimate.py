@@ -7,6 +7,7 @@ time from a short probe and the constants below. Of the plan itself nothing is a
 import contextlib
 import functools
 import os
+import sys
 import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -263,6 +264,7 @@ def fit(
         if needed.total > budget * 1e9:
             continue
         largest = max(stages, key=lambda s: (s.density.mean, s.data.per_row))
+        print(f"micro_batch={micro}: {told}; compiling to see ...", file=sys.stderr, flush=True)
         compiled = compile_step(tried, largest)
         held = needed.process + compiled_bytes(compiled)
         if held <= budget * 1e9:
