@@ -17,12 +17,13 @@ from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
-from mdlm_jax.evaluation.estimate import critical_compute, describe, stage_flops
+from mdlm_jax.evaluation.estimate import critical_compute, describe, fit, measured, stage_flops
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog
 from mdlm_jax.optimizer import make_optimizer, schedule
-from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
+from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked, recorded
+from mdlm_jax.self_training import mixed
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import UserError, read_json, write_json
@@ -57,6 +58,7 @@ class _Run:
     log: MetricLog
     progress: PlanProgress
     stop_signals: list[int]  # filled by the signal handler
+    compiled: dict[int, jax.stages.Compiled]  # train steps that settled the micro-batch
 
     def directory(self, stage: Stage) -> Path:
         return self.workdir / "checkpoints" / stage.directory
@@ -82,8 +84,10 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
 
 
 def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
+    stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
+    if not (config := recorded(config, workdir)).micro_batch:
+        config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s))
     claim(workdir, config, dataset)
-    stages = plan(config, dataset)
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
         (workdir / "plan.txt").write_text("\n".join([*screen, *details]) + "\n", encoding="utf-8")
@@ -103,7 +107,7 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
     log = MetricLog(workdir, progress.say)
     try:
         validate = held_out(config, dataset, workdir, "validation")
-        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop)
+        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, compiled)
         first, state, notes = _first_state(run)
         state, notes = _train_stage(run, stages[first], state, notes)
         for stage in stages[first + 1 :]:
@@ -156,8 +160,11 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
     before = notes["latest"]
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
-        state = checkpoint.restore(run.directory(run.stages[stage.index - 1]) / str(before["step"]), state)
-    state, checks = transition(state, run.optimizer(stage), run.config.seed, stage)
+        last, path = state, run.directory(run.stages[stage.index - 1]) / str(before["step"])
+        state = checkpoint.restore(path, last)
+        jax.tree.map(lambda x: x.delete(), last)  # the caller holds it: there would be two states
+    old, (state, checks) = state, transition(state, run.optimizer(stage), run.config.seed, stage)
+    jax.tree.map(lambda x: x.delete(), old)
     after = _measure(run, state, "measuring again, as the next stage begins ...")
     run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
     scalars: dict[str, Any] = {name: int(passed) for name, passed in checks.items()}
@@ -166,17 +173,31 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
     return state
 
 
+def compile_step(dataset: Dataset, config: Config, stage: Stage) -> jax.stages.Compiled:
+    """The train step of `stage`, compiled; it donates its state."""
+    special = dataset.special_ids
+    forbidden = forbidden_rows(config.model, dataset.info["vocab_size"], special)
+    loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
+    optimizer = make_optimizer(config.optimizer, stage.data.num_steps, stage.config.rate_scale)
+    decay = config.optimizer.ema_decay
+    train_step = make_train_step(loss_fn, optimizer, decay, config.micro_batch, stage.steps_before)
+    params = jax.eval_shape(lambda: init_params(config.model, 0))
+    state = jax.eval_shape(lambda p: begin(p, p, optimizer, 0, stage), params)
+    batch = {name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
+             for name, x in stage.data.source[0].items()}  # fmt: skip
+    return jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+
+
 def _train_stage(
     run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains `stage` from its `state` to its last step; notes are the best and latest held-out figures."""
     config, steps = run.config, stage.data.num_steps
-    special = run.dataset.special_ids
-    forbidden = forbidden_rows(config.model, run.dataset.info["vocab_size"], special)
-    loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
-    decay = config.optimizer.ema_decay
-    train_step = make_train_step(loss_fn, run.optimizer(stage), decay, config.micro_batch, stage.steps_before)
-    train_step = jax.jit(train_step, donate_argnums=0)
+    if stage.config.self_training:  # as many rows, some of them others
+        stage, counts = mixed(config, run.dataset, run.workdir, stage, run.progress.say)
+        run.stages[stage.index] = stage
+        if not int(state.step):
+            run.log.write("self_training", stage.index, 0, stage.steps_before, counts)
     rate = schedule(config.optimizer, config.optimizer.learning_rate * stage.config.rate_scale, steps)
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
@@ -185,7 +206,9 @@ def _train_stage(
     critical = critical_compute(run.dataset.counts("refinement", "train")["tokens"])
     start = int(state.step)
     if start < steps:
-        run.progress.say(f"{stage.directory}: {steps - start:,} steps; the first compiles ...")
+        run.progress.say(f"{stage.directory}: {steps - start:,} steps; compiling ...")
+        train_step = run.compiled.pop(stage.index, None) or compile_step(run.dataset, config, stage)
+        held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
     for step, batch in enumerate(stage.data.batches(start), start + 1):
@@ -214,6 +237,7 @@ def _train_stage(
             "tokens": tokens_before + stage.data.tokens * step / steps,
             "flops": flops,
             "flops_over_critical": flops / critical,
+            "compiled_bytes": held,
         }
         if tokens:
             scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
