@@ -46,31 +46,59 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 
 def _turned(x: jax.Array) -> jax.Array:
-    """x.T [I, N] of x [N, I], moved in blocks: XLA would fold a plain transpose into a product.
+    """x [..., N, I] as [..., I, N], moved in blocks.
 
-    Its CPU back end multiplies folded operands in float32, at half the speed of bfloat16.
+    XLA would fold a plain transpose into a product, which its CPU back end then computes in float32.
     """
-    rows = math.gcd(x.shape[0], 64)
-    return x.reshape(-1, rows, x.shape[1]).transpose(2, 0, 1).reshape(x.shape[::-1])
+    *batch, n, i = x.shape
+    blocks = x.reshape(*batch, -1, math.gcd(n, 32), i)
+    return jnp.moveaxis(blocks, -1, -3).reshape(*batch, i, n)
+
+
+def _product(a: jax.Array, b: jax.Array, axis: int) -> jax.Array:
+    """The last axis of a [..., N, I] against `axis` (-1 or -2) of b, in bfloat16, summed in float32."""
+    batch = tuple(range(a.ndim - 2))
+    dimensions = (((a.ndim - 1,), (b.ndim + axis,)), (batch, batch))
+    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
 
 
 @jax.custom_vjp
 def _bf16_dot(x: jax.Array, w: jax.Array) -> jax.Array:
-    return _bf16_dot_forward(x, w)[0]
+    return _product(x, w, -2)
 
 
-def _bf16_dot_forward(x: jax.Array, w: jax.Array) -> tuple:
-    x, w = x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)
-    return jax.lax.dot(x, w, preferred_element_type=jnp.float32), (x, w)
+_bf16_dot.defvjp(
+    lambda x, w: (_bf16_dot(x, w), (x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))),
+    lambda saved, g: (_product(g, saved[1], -1), _product(_turned(saved[0]), g, -2)),
+)
 
 
-def _bf16_dot_backward(saved: tuple, g: jax.Array) -> tuple:
-    (x, w), g = saved, g.astype(jnp.bfloat16)
-    dx = jax.lax.dot_general(g, w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    return dx, jax.lax.dot(_turned(x), g, preferred_element_type=jnp.float32)
+@jax.custom_vjp
+def bf16_attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
+    """softmax(q k^T / sqrt(C) + bias) v, [B, H, N, C], in the products of `dot`; bias [B, 1, N, L] is given.
+
+    q [B, H, N, C], k and v [B, H, L, C]. The backward pass keeps the probabilities in bfloat16, and its row
+    sums p . dp come from the output (FlashAttention, Dao et al. 2022, eq. 4).
+    """
+    return _attend(q, k, v, bias)[0]
 
 
-_bf16_dot.defvjp(_bf16_dot_forward, _bf16_dot_backward)
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> tuple[jax.Array, tuple]:
+    q, k, v = (x.astype(jnp.bfloat16) for x in (q * q.shape[-1] ** -0.5, k, v))
+    p = jax.nn.softmax(_product(q, k, -1) + bias).astype(jnp.bfloat16)
+    out = _product(p, v, -2)
+    return out, (q, k, v, p, out)
+
+
+def _attend_backward(saved: tuple, g: jax.Array) -> tuple:
+    q, k, v, p, out = saved
+    ds = (p * (_product(g, v, -1) - jnp.sum(g * out, axis=-1, keepdims=True))).astype(jnp.bfloat16)
+    dq = _product(ds, k, -2) * q.shape[-1] ** -0.5
+    return dq, _product(_turned(ds), q, -2), _product(_turned(p), g, -2), None
+
+
+bf16_attention.defvjp(_attend, _attend_backward)
 
 
 def dot(x: jax.Array, w: jax.Array, bf16_products: bool) -> jax.Array:
@@ -120,7 +148,8 @@ class Block(nnx.Module):
         self, x: jax.Array, mask: jax.Array | None, cos: jax.Array, sin: jax.Array, key: jax.Array | None,
         cache: tuple | None = None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:  # fmt: skip
-        """x [B, N, D]; mask bool [B, 1, N, L] or None (attend to everything). Returns x and keys, values.
+        """x [B, N, D]; mask bool [B, 1, N, L] or None (attend to everything); under `bf16_products` a float32
+        bias, 0 or -1e30, for every block alike. Returns x and keys, values.
 
         `cache`: keys and values [B, L, H, C] among which those of x are put, and the position of the first.
         """
@@ -135,7 +164,10 @@ class Block(nnx.Module):
             put = jax.lax.dynamic_update_slice_in_dim
             k, v = (put(old, new, cache[2], 1) for old, new in zip(cache, (k, v), strict=False))
         # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): others stall on the unigram.
-        attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal and cache is None)
+        if c.bf16_products:
+            attended = bf16_attention(*(z.swapaxes(1, 2) for z in (q, k, v)), mask).swapaxes(1, 2)
+        else:
+            attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal and cache is None)
         out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
         x = x + dropout(out, c.dropout, keys[0])
         gate, up = jnp.split(dot(self.mlp_norm(x), self.gate_up[...], c.bf16_products), 2, axis=-1)
@@ -192,6 +224,10 @@ class Transformer(nnx.Module):
         if key is not None:
             key, embed_key = jax.random.split(key)
             x = dropout(x, c.dropout, embed_key)
+        if c.bf16_products:  # the mask as a bias, once for all layers
+            mask = jnp.ones((1, 1, 1, 1), bool) if mask is None else mask
+            seen = jnp.tri(length, dtype=bool) if c.causal and cache is None else True
+            mask = jnp.where(mask & seen, 0.0, -1e30)
         graphdef, stacked = nnx.split(self.blocks)
         layer_keys = None if key is None else jax.random.split(key, c.num_layers)
 
