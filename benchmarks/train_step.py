@@ -106,7 +106,7 @@ def twin(config: Config, batches: Iterator[dict[str, np.ndarray]], autocast: boo
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             q, k, v = self.qkv(self.norm1(x)).reshape(*x.shape[:2], 3, c.num_heads, width).unbind(2)
-            q, k = rotate(self.q_norm(q)), rotate(self.k_norm(k))
+            q, k = rotate(self.q_norm(q.float())), rotate(self.k_norm(k.float()))
             q, k, v = (z.to(v.dtype).transpose(1, 2) for z in (q, k, v))
             attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
             x = x + self.out(attended.reshape(x.shape))
@@ -256,8 +256,8 @@ def report(config: Config, seconds: dict[str, list[tuple[float, float]]], twins:
     c, tokens = config.model, config.batch_size * config.model.seq_len
     masked = capacity(tokens - config.batch_size, c.seq_len - 1, config.batch_size, Density())
     flops = tokens * flops_per_token(c, masked / tokens)
-    print(f"{count_parameters(c)['true'] / 1e6:.1f}M parameters, {c.num_layers} x {c.d_model} x {c.num_heads},")
-    print(f"{config.batch_size} x {c.seq_len} tokens, {flops / 1e9:.0f} GFLOP a step, {os.cpu_count()} cores\n")
+    size = f"{count_parameters(c)['true'] / 1e6:.1f}M parameters, {config.batch_size} x {c.seq_len} tokens"
+    print(f"{size}, {flops / 1e9:.1f} GFLOP a step, {os.cpu_count()} cores\n")
     print("| | ms | processor ms |\n|---|---|---|")
     for name, found in seconds.items():
         digits = ".0f" if found[0][0] > 0.02 else ".2f"

@@ -46,71 +46,37 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 
 def _turned(x: jax.Array) -> jax.Array:
-    """x [..., N, I] as [..., I, N], moved in blocks.
-
-    XLA would fold a plain transpose into a product, which its CPU back end then computes in float32.
-    """
+    """x [..., N, I] as [..., I, N], moved in blocks: a plain transpose makes XLA multiply in float32."""
     *batch, n, i = x.shape
-    blocks = x.reshape(*batch, -1, math.gcd(n, 32), i)
-    return jnp.moveaxis(blocks, -1, -3).reshape(*batch, i, n)
+    return jnp.moveaxis(x.reshape(*batch, -1, math.gcd(n, 32), i), -1, -3).reshape(*batch, i, n)
 
 
-def _product(a: jax.Array, b: jax.Array, axis: int) -> jax.Array:
-    """The last axis of a [..., N, I] against `axis` (-1 or -2) of b, in bfloat16, summed in float32."""
-    batch = tuple(range(a.ndim - 2))
-    dimensions = (((a.ndim - 1,), (b.ndim + axis,)), (batch, batch))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def bf16_product(a: jax.Array, b: jax.Array, axis: int) -> jax.Array:
+    """a [..., N, I] against `axis` of b: [..., I, O] (-2) or [..., O, I] (-1); in bfloat16, float32 sums.
+
+    So are its derivatives, each in one of these two orders: the only ones that XLA's CPU back end multiplies
+    in bfloat16, at twice its float32 rate where there is AVX512-BF16.
+    """
+    dimensions = (((a.ndim - 1,), (b.ndim + axis,)), (tuple(range(a.ndim - 2)),) * 2)
     a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
     return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
 
 
-@jax.custom_vjp
-def _bf16_dot(x: jax.Array, w: jax.Array) -> jax.Array:
-    return _product(x, w, -2)
+def _pull(axis: int, saved: tuple, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    (a, b), g = saved, g.astype(jnp.bfloat16)
+    db = bf16_product(_turned(a), g, -2) if axis == -2 else bf16_product(_turned(g), a, -2)
+    return bf16_product(g, b, -3 - axis), db
 
 
-_bf16_dot.defvjp(
-    lambda x, w: (_bf16_dot(x, w), (x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))),
-    lambda saved, g: (_product(g, saved[1], -1), _product(_turned(saved[0]), g, -2)),
-)
-
-
-@jax.custom_vjp
-def bf16_attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
-    """softmax(q k^T / sqrt(C) + bias) v, [B, H, N, C], in the products of `dot`; bias [B, 1, N, L] is given.
-
-    q [B, H, N, C], k and v [B, H, L, C]. The backward pass keeps the probabilities in bfloat16, and its row
-    sums p . dp come from the output (FlashAttention, Dao et al. 2022, eq. 4).
-    """
-    return _attend(q, k, v, bias)[0]
-
-
-def _attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> tuple[jax.Array, tuple]:
-    q, k, v = (x.astype(jnp.bfloat16) for x in (q * q.shape[-1] ** -0.5, k, v))
-    p = jax.nn.softmax(_product(q, k, -1) + bias).astype(jnp.bfloat16)
-    out = _product(p, v, -2)
-    return out, (q, k, v, p, out)
-
-
-def _attend_backward(saved: tuple, g: jax.Array) -> tuple:
-    q, k, v, p, out = saved
-    ds = (p * (_product(g, v, -1) - jnp.sum(g * out, axis=-1, keepdims=True))).astype(jnp.bfloat16)
-    dq = _product(ds, k, -2) * q.shape[-1] ** -0.5
-    return dq, _product(_turned(ds), q, -2), _product(_turned(p), g, -2), None
-
-
-bf16_attention.defvjp(_attend, _attend_backward)
+bf16_product.defvjp(lambda *x: (bf16_product(*x), [z.astype(jnp.bfloat16) for z in x[:2]]), _pull)
 
 
 def dot(x: jax.Array, w: jax.Array, bf16_products: bool) -> jax.Array:
-    """x [..., I] @ w [I, O].
-
-    `bf16_products` rounds both operands to bfloat16 and accumulates in float32, forward and backward, while
-    weights and activations stay float32: about twice a CPU's float32 rate where it has AVX512-BF16. XLA's CPU
-    back end takes it for 2-D operands only, hence the reshape and the custom derivative.
-    """
+    """x [..., I] @ w [I, O]; under `bf16_products` rounded, while weights and activations stay float32."""
     if not bf16_products:
         return x @ w
-    return _bf16_dot(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
+    return bf16_product(x.reshape(-1, x.shape[-1]), w, -2).reshape(*x.shape[:-1], w.shape[-1])
 
 
 class RMSNorm(nnx.Module):
@@ -148,8 +114,7 @@ class Block(nnx.Module):
         self, x: jax.Array, mask: jax.Array | None, cos: jax.Array, sin: jax.Array, key: jax.Array | None,
         cache: tuple | None = None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:  # fmt: skip
-        """x [B, N, D]; mask bool [B, 1, N, L] or None (attend to everything); under `bf16_products` a float32
-        bias, 0 or -1e30, for every block alike. Returns x and keys, values.
+        """x [B, N, D]; mask bool [B, 1, N, L] or None (bf16_products: a bias). Returns x, (keys, values).
 
         `cache`: keys and values [B, L, H, C] among which those of x are put, and the position of the first.
         """
@@ -165,7 +130,9 @@ class Block(nnx.Module):
             k, v = (put(old, new, cache[2], 1) for old, new in zip(cache, (k, v), strict=False))
         # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): others stall on the unigram.
         if c.bf16_products:
-            attended = bf16_attention(*(z.swapaxes(1, 2) for z in (q, k, v)), mask).swapaxes(1, 2)
+            q, k_heads, v_heads = (z.swapaxes(1, 2) for z in (q * q.shape[-1] ** -0.5, k, v))
+            weights = jax.nn.softmax(bf16_product(q, k_heads, -1) + mask)
+            attended = bf16_product(weights, v_heads, -2).swapaxes(1, 2)
         else:
             attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal and cache is None)
         out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
@@ -225,9 +192,8 @@ class Transformer(nnx.Module):
             key, embed_key = jax.random.split(key)
             x = dropout(x, c.dropout, embed_key)
         if c.bf16_products:  # the mask as a bias, once for all layers
-            mask = jnp.ones((1, 1, 1, 1), bool) if mask is None else mask
-            seen = jnp.tri(length, dtype=bool) if c.causal and cache is None else True
-            mask = jnp.where(mask & seen, 0.0, -1e30)
+            seen = jnp.tri(length, dtype=bool) if c.causal and cache is None else jnp.ones((1, 1), bool)
+            mask = jnp.where(seen if mask is None else seen & mask, 0.0, -1e30)
         graphdef, stacked = nnx.split(self.blocks)
         layer_keys = None if key is None else jax.random.split(key, c.num_layers)
 
@@ -256,7 +222,7 @@ class Transformer(nnx.Module):
         """hidden [M, D] -> float32 logits [M, V] over the tied embedding."""
         table = self.embed.embedding[...]
         if self.config.bf16_products:
-            return dot(hidden, _turned(table), True)
+            return bf16_product(hidden, table, -1)
         return jax.lax.dot(hidden, table.T, preferred_element_type=jnp.float32)
 
 
