@@ -1,11 +1,12 @@
 """The train step beside a PyTorch twin and beside the matrix products it cannot do without.
 
-    python benchmarks/train_step.py [--repeats 9] [--plan small] [--no-torch]
+    python benchmarks/train_step.py [--repeats 9] [--plan tiny]
 
 The plan `small` with a vocabulary of 128 rows, no dropout and unrolled layers: 10.7M parameters (6 layers x
 384 x 6 heads), 256 tokens, batch 16, AdamW. `--plan tiny` is that of the plan, Muon and 1,088 rows, and has
-no twin. The twin is the same network, loss and update in plain PyTorch (`pip install -e '.[torch-twin]'`):
-eager, its fused attention without a segment mask, its fused AdamW, and no weight average, which ours has.
+no twin. The twin is the same network, loss and update in plain PyTorch (left out without the extra
+`torch-twin`): eager, its fused attention without a segment mask, its fused AdamW, and no weight average,
+which ours has.
 
 All candidates take turns, so that other load hits all alike: trust the ratios, which are medians (least to
 greatest) of the rounds. A second figure compares processor seconds of all threads, which other processes
@@ -16,6 +17,7 @@ logging are what train.py does for a step: the next batch, and a line of metrics
 
 import argparse
 import dataclasses
+import importlib.util
 import os
 import statistics
 import sys
@@ -221,7 +223,6 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--plan", choices=sorted(ROWS), default="small")
-    parser.add_argument("--no-torch", action="store_true", help="without the twin")
     a = parser.parse_args()
     plans = {name: plan(a.plan, precision) for name, precision in
              (("ours, float32", "float32"), ("ours, bf16 products", "bf16_products"))}  # fmt: skip
@@ -229,7 +230,8 @@ def main() -> None:
     data = stage_data(config, 4 * (a.repeats + 1))
     batches = data.batches()
     work: dict[str, Callable[[], Any]] = {name: ours(c, batches) for name, c in plans.items()}
-    twins = [] if a.no_torch or a.plan == "tiny" else ["torch, float32", "torch, bf16 autocast"]
+    there = importlib.util.find_spec("torch") is not None and a.plan == "small"
+    twins = ["torch, float32", "torch, bf16 autocast"] if there else []
     for name in twins:
         work[name] = twin(config, batches, "bf16" in name)
     work["products, float32"] = ceiling(config, jnp.float32)
