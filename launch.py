@@ -30,7 +30,6 @@ PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder", "importance
 SIZES = ("tiny", "small", "base")  # of configs/three_stage.py, for --recommend
 LONGEST = 3600.0  # seconds that a suggested plan may take
 SHORT = 20_000  # words; with fewer, tiny wrote no sentences (docs/results.md)
-MEMORY_SHARE = 0.8  # of the device's that it may take: estimates err
 FLAGS = {
     "config": "plan: file.py or file.py:preset (default: that of --workdir's or --init_from's run)",
     "config_overrides": "file.py with a line overrides = {...}; --config.NAME=VALUE comes after it",
@@ -253,6 +252,7 @@ def about_length(info: dict[str, Any]) -> list[str]:
 
 def suggest(costs: list[tuple], available: int | None, book: str | None) -> list[str]:
     """A table of (plan, parameters, tokens, steps, bytes, seconds), small to large; the plan that fits."""
+    from mdlm_jax.evaluation.estimate import MEMORY_SHARE
     from mdlm_jax.ui.progress import clock
 
     head = f"{'plan':30} {'parameters':>12} {'tokens':>12} {'steps':>8} {'memory':>10} {'time':>8}"
@@ -375,7 +375,8 @@ def command() -> None:
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise UserError("out of device memory: lower --config.micro_batch, in a new --workdir") from None
+        told = "out of device memory: in a new --workdir, --config.micro_batch=auto takes what fits"
+        raise UserError(f"{told} (if it did: a smaller --config.memory_budget)") from None
 
 
 if __name__ == "__main__":

@@ -83,6 +83,10 @@ class StageConfig:
     weighted: bool = field("draw sentences by centrality and pairs by trust, not all alike", default=False)
     patience: int = field("evaluations without a new best that end the stage; 0: off", least=0, default=0)
     anneal: bool = field("the warm-up begins at the last rate of the stage before, not at 0", default=False)
+    self_training: float = field(
+        "share of a refinement stage's rows that the model of the stage before has written in part; 0 is off",
+        least=0, most=0.9, default=0.0,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,12 +184,14 @@ class Config:
 
     seed: int = field("seed of initial weights, masks, order and dropout", least=0)
     precision: str = field(
-        "auto, float32, bf16 (params and compute; float32 master), float16 (the same, with dynamic loss "
-        "scaling), bf16_products (fast on CPUs)",
+        "auto, float32, bf16 (params and compute; float32 master), float16 (too), bf16_products (for CPUs)",
         choices=("auto", "float32", "bf16", "float16", "bf16_products"),
     )
     batch_size: int = field("rows of seq_len positions in an optimizer step", least=1)
-    micro_batch: int = field("rows at a time; divides batch_size, gradients are accumulated", least=1)
+    micro_batch: int = field(
+        "rows at a time; divides batch_size, gradients are accumulated; auto (0): the most that fit",
+        least=0, words={"auto": 0},
+    )  # fmt: skip
     mask_schedule: str = field(
         "mdlm (mask rates uniform over (0,1) everywhere) or curriculum (each stage's mask_rate)",
         choices=("mdlm", "curriculum"),
@@ -206,6 +212,11 @@ class Config:
     sampling: SamplingConfig = field("defaults of the sample command")
     init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
     soft_masking: float = field("mask important tokens more often; 0: off", least=0, most=20, default=0.0)
+    memory_budget: float = field(
+        "GB that training may take: bounds micro_batch=auto, and evaluation goes by micro-batches; 0: what "
+        "the device has, and evaluation takes 64 rows at a time",
+        least=0, default=0.0,
+    )  # fmt: skip
 
 
 def resolve(values: Any) -> Config:
@@ -225,7 +236,7 @@ def resolve(values: Any) -> Config:
     rows, micro = config.batch_size, config.micro_batch
     if width % (2 * heads):
         raise ConfigError(f"config.model.num_heads={heads} must divide d_model={width} into even heads")
-    if rows % micro:
+    if micro and rows % micro:
         raise ConfigError(f"config.micro_batch={micro} must divide batch_size={rows}")
     check_sampling(config.sampling)
     if not config.stages:
@@ -233,4 +244,7 @@ def resolve(values: Any) -> Config:
     for i, stage in enumerate(config.stages):
         if not stage.mask_rate[0] < stage.mask_rate[1]:
             raise ConfigError(f"config.stages[{i}].mask_rate must be lo < hi, not {stage.mask_rate}")
+        if stage.self_training and (not i or stage.name != "refinement" or config.model.causal):
+            told = "is for a refinement stage with one before it, of a model that is not causal"
+            raise ConfigError(f"config.stages[{i}].self_training={stage.self_training} {told}")
     return config

@@ -13,9 +13,8 @@ from optax.contrib import MuonDimensionNumbers, muon
 
 from mdlm_jax.configuration import OptimizerConfig
 
-NORMS_KEPT = 0.98  # decay of the running mean of the gradients' norms: that of the last 50 steps
-ABOVE_MEAN = 2.0  # adaptive clipping allows this many times the mean
-FEW = 20  # steps before there is a mean
+# Adaptive clipping: decay of the norms' mean (50 steps), the multiple allowed, steps before there is a mean.
+NORMS_KEPT, ABOVE_MEAN, FEW = 0.98, 2.0, 20
 
 
 def labels(params: Any) -> Any:

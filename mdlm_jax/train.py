@@ -1,7 +1,6 @@
 """The train loop, read from top to bottom; one call trains all stages, or resumes where a run stopped."""
 
 import dataclasses
-import datetime
 import os
 import shutil
 import signal
@@ -18,13 +17,14 @@ from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation import judge
-from mdlm_jax.evaluation.estimate import describe, stage_flops
+from mdlm_jax.evaluation.estimate import describe, fit, measured, stage_flops
 from mdlm_jax.evaluation.judge import NO_NOTES, Notes, shown
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog
 from mdlm_jax.optimizer import make_optimizer
-from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
+from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked, recorded
+from mdlm_jax.self_training import mixed
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import UserError, read_json, write_json
@@ -63,12 +63,13 @@ class _Run:
     log: MetricLog
     progress: PlanProgress
     stop_signals: list[int]  # filled by the signal handler
+    compiled: dict[int, jax.stages.Compiled]  # train steps that settled the micro-batch
 
     def directory(self, stage: Stage) -> Path:
         return self.workdir / "checkpoints" / stage.directory
 
-    def optimizer(self, stage: Stage, begin: float = 0.0) -> optax.GradientTransformation:
-        return make_optimizer(self.config.optimizer, stage.data.num_steps, stage.config.rate_scale, begin)
+    def optimizer(self, stage: Stage) -> optax.GradientTransformation:
+        return make_optimizer(self.config.optimizer, stage.data.num_steps, stage.config.rate_scale)
 
 
 def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
@@ -79,8 +80,8 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
     is cut back to it; (4) batches go on at that step's number. A stage without a checkpoint starts from the
     one before.
 
-    Steps whose gradients are not finite are skipped; after ten in a row the run is rolled back to a
-    checkpoint from before them and goes on with other noise, twice at most.
+    Steps whose gradients are not finite are skipped; ten in a row roll the run back to a checkpoint from
+    before them, from where it goes on with other noise, twice at most.
 
     Raises Stopped after a signal (everything saved), Diverged when the loss stays not finite, RunError when
     the directory holds another run.
@@ -91,8 +92,10 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
 
 
 def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
+    stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
+    if not (config := recorded(config, workdir)).micro_batch:
+        config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s, NO_NOTES))
     claim(workdir, config, dataset)
-    stages = plan(config, dataset)
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
         (workdir / "plan.txt").write_text("\n".join([*screen, *details]) + "\n", encoding="utf-8")
@@ -112,7 +115,7 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
     log = MetricLog(workdir, progress.say)
     try:
         validate = held_out(config, dataset, workdir, "validation")
-        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop)
+        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, compiled)
         state, notes = _from_where_it_stands(run)
         progress.stop()
         return _report(run, state, notes)
@@ -189,8 +192,11 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[Tr
     done = judge.passed(run.config, run.flops[old.index], old, state, notes)
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
-        state = checkpoint.restore(run.directory(old) / str(before["step"]), state)
-    state, checks = transition(state, run.optimizer(stage), run.config.seed, stage)
+        last, path = state, run.directory(old) / str(before["step"])
+        state = checkpoint.restore(path, last)
+        jax.tree.map(lambda x: x.delete(), last)  # the caller holds it: there would be two states
+    carried, (state, checks) = state, transition(state, run.optimizer(stage), run.config.seed, stage)
+    jax.tree.map(lambda x: x.delete(), carried)
     if notes["roll_backs"]:
         state = _with_key(state, notes["roll_backs"])
     after = _measure(run, state, "measuring again, as the next stage begins ...")
@@ -204,25 +210,41 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[Tr
     return state, notes
 
 
+def compile_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes) -> jax.stages.Compiled:
+    """The train step of `stage` after those that `notes` tell of, compiled; it donates its state."""
+    special = dataset.special_ids
+    forbidden = forbidden_rows(config.model, dataset.info["vocab_size"], special)
+    loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
+    rates = stage.config.rate_scale, judge.first_rate(stage, notes)
+    optimizer = make_optimizer(config.optimizer, stage.data.num_steps, *rates)
+    sizes = config.optimizer.ema_decay, config.micro_batch, notes["before"]["steps"]
+    train_step = make_train_step(loss_fn, optimizer, *sizes, scaled=config.precision == "float16")
+    params = jax.eval_shape(lambda: init_params(config.model, 0))
+    state = jax.eval_shape(lambda p: begin(p, p, optimizer, 0, stage), params)
+    batch = {name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
+             for name, x in stage.data.source[0].items()}  # fmt: skip
+    return jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+
+
 def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[TrainState, Notes]:
     """Trains `stage` from its `state` to its last step, or to the end of its patience."""
     config, steps, before = run.config, stage.data.num_steps, notes["before"]
+    if stage.config.self_training:  # as many rows, some of them others
+        stage, counts = mixed(config, run.dataset, run.workdir, stage, run.progress.say)
+        run.stages[stage.index] = stage
+        if not int(state.step):
+            run.log.write("self_training", stage.index, 0, before["steps"], counts)
     start, flops_before, stage_flops = int(state.step), before["flops"], run.flops[stage.index]
     run.progress.total = flops_before + sum(run.flops[stage.index :])
     if notes["ended"]:
         return state, notes
-    special = run.dataset.special_ids
-    forbidden = forbidden_rows(config.model, run.dataset.info["vocab_size"], special)
-    loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
-    train_step = make_train_step(
-        loss_fn, run.optimizer(stage, judge.first_rate(stage, notes)), config.optimizer.ema_decay,
-        config.micro_batch, before["steps"], config.precision == "float16",
-    )  # fmt: skip
-    train_step = jax.jit(train_step, donate_argnums=0)
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
     if start < steps:
-        run.progress.say(f"{stage.directory}: {steps - start:,} steps; the first compiles ...")
+        run.progress.say(f"{stage.directory}: {steps - start:,} steps; compiling ...")
+        ready = run.compiled.pop(stage.index, None) if before == NO_NOTES["before"] else None
+        train_step = ready or compile_step(run.dataset, config, stage, notes)
+        held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
     for step, batch in enumerate(stage.data.batches(start), start + 1):
@@ -245,6 +267,7 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
         if (look and in_a_row >= SKIPS) or not jnp.isfinite(metrics["parameter_norm"]):
             raise _fault(run, stage, step, notes, metrics)
         scalars = judge.figures(config, run.dataset, stage, notes, step, window, state.guard)
+        scalars["compiled_bytes"] = held
         if tokens:
             scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
         run.log.write("train", stage.index, step, before["steps"] + step, scalars)
@@ -301,18 +324,8 @@ def _measure(run: _Run, state: TrainState, said: str = "measuring the validation
     return run.validate(state.ema)
 
 
-def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any]) -> None:
-    status = {
-        "state": what,
-        "stage": stage.directory,
-        "step": step,
-        "steps": stage.data.num_steps,
-        "share_done": run.progress.done / run.progress.total,
-        "eta_seconds": round(run.progress.eta(), 1),
-        "bits_per_byte": latest.get("bits_per_byte"),
-        "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    write_json(run.workdir / "STATUS.json", status)
+def _status(run: _Run, what: str, stage: Stage, step: int, latest: Notes) -> None:
+    write_json(run.workdir / "STATUS.json", judge.status(run.progress, what, stage, step, latest))
 
 
 def _report(run: _Run, state: TrainState, notes: Notes) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What is judged of a stage: its figures, its patience, its transition to the next, why it cannot go on."""
 
+import datetime
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation.estimate import critical_compute, stage_flops
 from mdlm_jax.optimizer import schedule
 from mdlm_jax.train_state import Guard, TrainState
+from mdlm_jax.ui.progress import PlanProgress
 
 Notes = dict[str, Any]
 
@@ -39,6 +41,20 @@ def shown(result: Notes) -> str:
     """A held-out figure with its error, in words."""
     error = f" +- {result['bits_per_byte_se']:.3f}" if result["kind"] == "bound" else " (exact)"
     return f"{result['bits_per_byte']:.3f}{error} bits per byte"
+
+
+def status(progress: PlanProgress, what: str, stage: Stage, step: int, latest: Notes) -> Notes:
+    """What STATUS.json says of a run in `stage`; `latest` is its last held-out figure."""
+    return {
+        "state": what,
+        "stage": stage.directory,
+        "step": step,
+        "steps": stage.data.num_steps,
+        "share_done": progress.done / progress.total,
+        "eta_seconds": round(progress.eta(), 1),
+        "bits_per_byte": latest.get("bits_per_byte"),
+        "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
 
 
 def first_rate(stage: Stage, notes: Notes) -> float:
