@@ -11,7 +11,7 @@ import optax
 from mdlm_jax.configuration import Config, StageConfig
 from mdlm_jax.data import Dataset, StageData, stage_data
 from mdlm_jax.diffusion import Density
-from mdlm_jax.train_state import TrainState, no_guard
+from mdlm_jax.train_state import Guard, TrainState
 
 
 class TransitionError(RuntimeError):
@@ -52,7 +52,8 @@ def begin(
     key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), stage.index))
     # Copies, because the train step donates its input: nothing may be held twice.
     params, ema = (jax.tree.map(jnp.array, tree) for tree in (params, ema))
-    return TrainState(jnp.int32(0), params, ema, jax.jit(optimizer.init)(params), key, no_guard())
+    opt_state, guard = jax.jit(optimizer.init)(params), jax.tree.map(jnp.asarray, Guard())
+    return TrainState(jnp.int32(0), params, ema, opt_state, key, guard)
 
 
 def transition(

@@ -23,17 +23,12 @@ GROWTH = 200  # good steps after which it is doubled; a stage of a book has hund
 
 
 class Guard(NamedTuple):
-    """What keeps gradients that are not finite away from the weights."""
+    """What keeps gradients that are not finite away from the weights; as it is at a stage's first step."""
 
-    scale: jax.Array  # float32, of float16's loss (Micikevicius et al. 2018, section 3.2)
-    good: jax.Array  # int32, steps since the scale last changed
-    skipped: jax.Array  # int32, steps of this stage that changed nothing
-    in_a_row: jax.Array  # int32, the last of them, but for float16's search for a scale above 1
-
-
-def no_guard() -> Guard:
-    """That of a stage's first step."""
-    return Guard(jnp.float32(SCALE), *(jnp.int32(0) for _ in range(3)))
+    scale: Any = np.float32(SCALE)  # of float16's loss (Micikevicius et al. 2018, section 3.2)
+    good: Any = np.int32(0)  # steps since the scale last changed
+    skipped: Any = np.int32(0)  # steps of this stage that changed nothing
+    in_a_row: Any = np.int32(0)  # the last of them, but for float16's search for a scale above 1
 
 
 def guarded(state: Guard, finite: jax.Array, scaled: bool) -> Guard:

@@ -12,7 +12,7 @@ from toys import OPTIMIZER, config
 from mdlm_jax.configuration import StageConfig
 from mdlm_jax.diffusion import Density
 from mdlm_jax.evaluation import judge
-from mdlm_jax.train_state import no_guard
+from mdlm_jax.train_state import Guard
 
 
 def stage(patience: int = 0, anneal: bool = False, density: Density = Density()):  # noqa: B008
@@ -47,7 +47,7 @@ def test_patience_by_hand(figures: list[int], patience: int, last: bool):
 
 
 def state(step: int, skipped: int = 0):
-    return types.SimpleNamespace(step=step, guard=no_guard()._replace(skipped=jnp.int32(skipped)))
+    return types.SimpleNamespace(step=step, guard=Guard()._replace(skipped=jnp.int32(skipped)))
 
 
 def test_what_a_stage_did_counts_its_own_steps():
@@ -86,7 +86,7 @@ def window(*losses: float) -> list:
 
 
 def test_a_train_line_is_the_mean_of_the_steps_that_were_taken():
-    plan, guard = config(), no_guard()._replace(skipped=jnp.int32(3))
+    plan, guard = config(), Guard()._replace(skipped=jnp.int32(3))
 
     def line(plan=plan, stage=stage(), losses=(1.0, math.nan, 3.0)):  # noqa: B008
         return judge.figures(plan, DATASET, stage, judge.NO_NOTES, 20, window(*losses), guard)

@@ -12,7 +12,7 @@ from toys import NETWORK, OPTIMIZER, config, quick_jit, random_params
 
 from mdlm_jax import diffusion
 from mdlm_jax.optimizer import make_optimizer
-from mdlm_jax.train_state import GROWTH, LARGEST, SCALE, guarded, make_loss, make_train_step, no_guard
+from mdlm_jax.train_state import GROWTH, LARGEST, SCALE, Guard, guarded, make_loss, make_train_step
 
 replace = dataclasses.replace
 DATA = batch(4)
@@ -74,7 +74,7 @@ def test_the_scale_changes_nothing_but_what_overflows():
 def test_the_scale_by_hand():
     """Halved at an overflow down to 1, doubled after so many good steps up to the largest."""
     after = jax.jit(guarded, static_argnums=2)
-    state, scale, good, row, skipped = no_guard(), SCALE, 0, 0, 0
+    state, scale, good, row, skipped = Guard(), SCALE, 0, 0, 0
     rng = np.random.default_rng(0)
     events = [False] * 20 + [True] * (GROWTH - 1) + [False] + [True] * (26 * GROWTH)
     for finite in [*events, *(rng.random(300) < 0.9)]:
