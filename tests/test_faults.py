@@ -101,13 +101,9 @@ def test_early_ends_count_what_was_done_and_deliver_the_best(early, dataset_dir)
     assert entered["rate_before"] == entered["rate_after"] == 1.0  # annealed: no warm-up from 0
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
-    ("kind", "before"),
-    [
-        ("transition", False),
-        pytest.param("transition", True, marks=pytest.mark.soak),
-        pytest.param("validation", True, marks=pytest.mark.soak),
-    ],
+    ("kind", "before"), [("transition", False), ("transition", True), ("validation", True)]
 )
 def test_a_kill_around_an_early_end_changes_nothing(kind, before, early, dataset_dir, tmp_path):
     workdir, dataset = tmp_path / "run", open_dataset(dataset_dir)

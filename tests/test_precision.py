@@ -73,20 +73,27 @@ def test_the_scale_changes_nothing_but_what_overflows():
 
 def test_the_scale_by_hand():
     """Halved at an overflow down to 1, doubled after so many good steps up to the largest."""
-    after = jax.jit(guarded, static_argnums=2)
-    state, scale, good, row, skipped = Guard(), SCALE, 0, 0, 0
     rng = np.random.default_rng(0)
     events = [False] * 20 + [True] * (GROWTH - 1) + [False] + [True] * (26 * GROWTH)
-    for finite in [*events, *(rng.random(300) < 0.9)]:
-        state = after(state, bool(finite), True)
+    events = [*events, *(bool(x) for x in rng.random(300) < 0.9)]
+
+    def after(state: Guard, finite: jax.Array) -> tuple[Guard, Guard]:
+        state = guarded(state, finite, True)
+        return state, state
+
+    first = jax.tree.map(jnp.asarray, Guard())
+    _, found = quick_jit(lambda e: jax.lax.scan(after, first, e))(jnp.asarray(events))
+    scale, good, row, skipped, known = SCALE, 0, 0, 0, []
+    for finite in events:
         row = 0 if finite else row + (scale == 1)
         good, skipped = (good + 1 if finite else 0), skipped + (not finite)
         if not finite:
             scale = max(1, scale / 2)
         elif good == GROWTH:
             scale, good = min(2 * scale, LARGEST), 0
-        found = (float(state.scale), int(state.good), int(state.in_a_row), int(state.skipped))
-        assert found == (scale, good, row, skipped)
+        known.append((scale, good, skipped, row))
+    np.testing.assert_array_equal(np.stack(found, 1), known)
+    assert {1, LARGEST} <= {scale for scale, *_ in known}
 
 
 @functools.cache
