@@ -186,6 +186,7 @@ def test_a_kill_around_a_roll_back_changes_nothing(kind, step, before, rolled, d
     same(workdir, rolled)
 
 
+@pytest.mark.soak
 def test_a_loss_that_stays_broken_ends_the_run_with_its_figures(dataset_dir, tmp_path, capsys):
     """After two roll-backs, exit code 3, one line; the checkpoint from before is intact and finite."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(train.Diverged) as caught:
