@@ -154,20 +154,21 @@ def say(text: str) -> None:
 
 
 def start_jax() -> None:
-    """The slow imports. A Ctrl-C meanwhile ends the process at once: some library would swallow it."""
+    """The slow imports. A signal meanwhile ends the process at once: some library would swallow it."""
 
-    def leave(*_: Any) -> None:
+    def leave(number: int, _: Any) -> None:
         os.write(2, b"\ninterrupted; nothing is lost, the same command starts again\n")
-        os._exit(130)
+        os._exit(130 if number == signal.SIGINT else 75)
 
     if "mdlm_jax.train" in sys.modules:
         return
     say("starting JAX ...")
-    before = signal.signal(signal.SIGINT, leave)
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     import mdlm_jax.train  # noqa: F401
     from mdlm_jax.run_directory import cache_compilations
 
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     cache_compilations(ROOT / ".jax_cache")
 
 
@@ -367,6 +368,7 @@ def show(workdir: Path, config: Config) -> None:
 
 def command() -> None:
     """launch(), with the errors of other packages turned into ours."""
+    signal.signal(signal.SIGTERM, cli.terminate)
     try:
         launch(sys.argv[1:])
     except PrepError as error:  # data_prep shares no code with mdlm_jax

@@ -5,10 +5,12 @@
 written under a temporary name and renamed, so a directory with a number for a name was complete once.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import orbax.checkpoint as ocp
 from mdlm_jax.ui.values import UserError, read_json, write_json
 
 MANIFEST = "MANIFEST.json"
+KEPT_DAMAGED = 2  # in a folder
 
 
 class CheckpointError(UserError):
@@ -44,6 +47,34 @@ def steps(directory: Path) -> list[int]:
     return sorted(int(p.name) for p in found if p.is_dir() and p.name.isdigit())
 
 
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """What fails in a thread of orbax fails here too; its own traceback would fill the terminal."""
+    hook, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+
+
+def _remove(path: Path) -> None:
+    """Under another name at first: a kill leaves no half checkpoint with a number for a name."""
+    leftover = path.with_name(f"{path.name}.tmp")
+    os.rename(path, leftover)
+    shutil.rmtree(leftover)
+
+
+def tidy(directory: Path, report: Callable[[str], None] = print) -> None:
+    """Before training: what interrupted saves have left goes, of damaged checkpoints the newest are kept."""
+    for leftover in directory.glob("*.tmp"):
+        shutil.rmtree(leftover)
+    damaged = sorted(directory.glob("*.damaged"), key=lambda path: path.stat().st_mtime)
+    for path in damaged[:-KEPT_DAMAGED]:
+        shutil.rmtree(path)
+    for path in damaged[-KEPT_DAMAGED:]:
+        report(f"{path} is kept; nothing needs it")
+
+
 def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set[int]) -> None:
     """Writes `directory/<step>/`, then removes the checkpoints that are neither in `keep` nor the two newest.
 
@@ -55,8 +86,8 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
     temporary = directory / f"{step}.tmp"
     try:
         if shutil.disk_usage(directory).free < 1.2 * sum(x.nbytes for x in jax.tree.leaves(state)):
-            raise OSError("No space left")  # before orbax: its threads fill the terminal with tracebacks
-        with ocp.StandardCheckpointer() as checkpointer:
+            raise OSError("No space left")
+        with _quiet_threads(), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary.absolute() / "state", flatten(state))
         write_json(temporary / "meta.json", meta)
         write_json(temporary / MANIFEST, _digests(temporary))
@@ -64,14 +95,14 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
         if final.exists():
             shutil.rmtree(final)
         os.rename(temporary, final)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         full = "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error)
         why = "no space left; free some and run the same command" if full else error
         raise CheckpointError(f"cannot write the checkpoint {directory / str(step)}: {why}") from error
     for old in steps(directory)[:-2]:
         if old not in keep:
-            shutil.rmtree(directory / str(old))
+            _remove(directory / str(old))
 
 
 def verify(path: Path) -> str | None:

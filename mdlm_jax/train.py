@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import math
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -25,7 +26,7 @@ from mdlm_jax.optimizer import make_optimizer, schedule
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.progress import PlanProgress
-from mdlm_jax.ui.values import UserError, read_json, write_json
+from mdlm_jax.ui.values import UserError, read_json, write_json, write_text
 
 NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": None}, "latest": {}}
 
@@ -86,7 +87,7 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
     stages = plan(config, dataset)
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
-        (workdir / "plan.txt").write_text("\n".join([*screen, *details]) + "\n", encoding="utf-8")
+        write_text(workdir / "plan.txt", "\n".join([*screen, *details]) + "\n")
     print("\n".join([*screen, "       Ctrl-C is safe at any time; the same command goes on"]), flush=True)
     stop: list[int] = []
     handlers = {int(s): signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -109,7 +110,9 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
         for stage in stages[first + 1 :]:
             state = _enter(run, stage, state, notes)
             if stop:  # during a measurement; the end of the stage before is saved
-                raise _stopped(run, f"the end of {stages[stage.index - 1].directory}")
+                last = stages[stage.index - 1]
+                _status(run, "stopped", last, last.data.num_steps, notes["latest"])
+                raise _stopped(run, f"the end of {last.directory}")
             state, notes = _train_stage(run, stage, state, dict(NO_NOTES))
         progress.stop()
         return _report(run, state, notes["latest"])
@@ -123,9 +126,11 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
 def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     """Index of the stage to go on with, its state and what its checkpoint noted."""
     seed, params = run.config.seed, init_params(run.config.model, run.config.seed)
+    for stage in run.stages:
+        checkpoint.tidy(run.directory(stage), run.progress.say)
     for stage in reversed(run.stages):
         path = checkpoint.newest_intact(run.directory(stage), run.progress.say)
-        if path is None:
+        if path is None or not _best_is_intact(run, stage, path):
             continue
         optimizer = run.optimizer(stage)
         like = jax.eval_shape(lambda s=stage, o=optimizer: begin(params, params, o, seed, s))
@@ -149,6 +154,17 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     run.log.write("validation", 0, 0, 0, latest)
     run.progress.say(f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {_figure(latest)}")
     return 0, state, dict(NO_NOTES)
+
+
+def _best_is_intact(run: _Run, stage: Stage, path: Path) -> bool:
+    """Whether the next stage finds what it begins with; if not, `stage` has to be trained again."""
+    best = path.with_name(str(read_json(path / "meta.json", RunError)["best"]["step"]))
+    carried = [s for s in run.stages[stage.index + 1 :][:1] if s.config.init_from == "best"]
+    if best.name == "-1" or not carried or (wrong := checkpoint.verify(best)) is None:
+        return True
+    run.progress.say(f"checkpoint {best}, the best, is damaged: {wrong}; {stage.directory} begins again")
+    shutil.rmtree(run.directory(stage))
+    return False
 
 
 def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) -> TrainState:
