@@ -56,12 +56,15 @@ def command(argv: list[str], output: Path, cache: Path, disk: tuple | None, cpus
     os.environ["NPROC"] = str(cpus)
     if disk:
         small_disk(*disk[:2])
+    import jax
+
     import launch
     from mdlm_jax.run_directory import cache_compilations
     from mdlm_jax.ui import cli
 
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     cache_compilations(cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     # TensorFlow takes seconds to import: the run uses the other event writer.
     sys.modules.update({"clu": None, "tensorflow": None})
     sys.argv = ["launch.py", *argv]

@@ -21,10 +21,13 @@ from forked import Run
 from mdlm_jax import checkpoint, metrics
 from mdlm_jax.evaluation.summary import WRITTEN
 
-# The smoke plan, shorter; the last stage begins with the best weights of the one before.
-PLAN = ["--config", "configs/three_stage.py:smoke", "--config.log_every=1", "--config.checkpoint_every=5"]
-PLAN += ["--config.stages[2].num_epochs=3", "--config.stages[2].init_from=best"]
-PLAN += ["--config.evaluation.per_stage=2"]
+# The smoke plan, smaller, since most of a start is tracing; the last stage begins with the best weights of
+# the one before.
+PLAN = ["--config", "configs/three_stage.py:smoke", "--config.log_every=1", "--config.checkpoint_every=4"]
+PLAN += ["--config.model.num_layers=1", "--config.model.d_model=32", "--config.model.remat=none"]
+PLAN += ["--config.optimizer.name=adamw", "--config.micro_batch=8", "--config.evaluation.per_stage=2"]
+PLAN += ["--config.stages[0].num_epochs=3", "--config.stages[2].num_epochs=3"]
+PLAN += ["--config.stages[2].init_from=best"]
 
 
 class Lab:
