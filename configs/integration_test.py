@@ -16,6 +16,7 @@ def get_config(preset: str = "smoke") -> ConfigDict:
     config = three_stage.get_config(preset)
     config.mask_schedule = "curriculum"
     config.label_smoothing = 0.1
+    config.sample_tokens = 16
     config.micro_batch = config.batch_size // 4
     config.model.update(layers="scan", remat="full", dropout=0.1)
     config.optimizer.schedule = "wsd"

@@ -18,13 +18,15 @@ from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
+from mdlm_jax.evaluation.analytics import peak_memory, short_text, stage_figures
 from mdlm_jax.evaluation.estimate import critical_compute, describe, stage_flops
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
-from mdlm_jax.metrics import MetricLog
+from mdlm_jax.metrics import MetricLog, read_lines
 from mdlm_jax.optimizer import make_optimizer, schedule
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
+from mdlm_jax.ui.debugging import Aids
 from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import UserError, read_json, write_json, write_text
 
@@ -58,6 +60,7 @@ class _Run:
     log: MetricLog
     progress: PlanProgress
     stop_signals: list[int]  # filled by the signal handler
+    aids: Aids = dataclasses.field(default_factory=Aids)
 
     def directory(self, stage: Stage) -> Path:
         return self.workdir / "checkpoints" / stage.directory
@@ -66,7 +69,9 @@ class _Run:
         return make_optimizer(self.config.optimizer, stage.data.num_steps, stage.config.rate_scale)
 
 
-def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
+def train_and_evaluate(
+    config: Config, dataset: Dataset, workdir: Path, aids: Aids | None = None
+) -> dict[str, Any]:
     """Trains every stage in `workdir`, evaluates on validation and test, writes and returns report.json.
 
     The order of a resume: (1) the config must be the run's own; (2) the newest stage with an intact
@@ -78,11 +83,12 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
     directory holds another run.
     """
     config = complete(config, dataset)
-    with locked(workdir):
-        return _train_stages(config, dataset, workdir)
+    aids = aids or Aids()
+    with locked(workdir), aids.at_work(workdir):
+        return _train_stages(config, dataset, workdir, aids)
 
 
-def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
+def _train_stages(config: Config, dataset: Dataset, workdir: Path, aids: Aids) -> dict[str, Any]:
     claim(workdir, config, dataset)
     stages = plan(config, dataset)
     screen, details = describe(config, dataset, stages)
@@ -101,10 +107,10 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
         signal.signal(number, stop_soon)
     flops = [stage_flops(config, s) for s in stages]
     progress = PlanProgress(sum(flops))
-    log = MetricLog(workdir, progress.say)
+    log = MetricLog(workdir, progress.say, aids.wandb)
     try:
         validate = held_out(config, dataset, workdir, "validation")
-        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop)
+        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, aids)
         first, state, notes = _first_state(run)
         state, notes = _train_stage(run, stages[first], state, notes)
         for stage in stages[first + 1 :]:
@@ -205,7 +211,7 @@ def _train_stage(
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
     for step, batch in enumerate(stage.data.batches(start), start + 1):
-        state, metrics = train_step(state, batch)
+        state, metrics = run.aids.step(train_step, state, batch, f"step {step} of {stage.directory}")
         window.append(metrics)
         jax.block_until_ready(window[-2:][0]["loss"])  # at most one step ahead: a stop comes soon
         tokens += int(batch["scored"].sum())
@@ -230,6 +236,7 @@ def _train_stage(
             "tokens": tokens_before + stage.data.tokens * step / steps,
             "flops": flops,
             "flops_over_critical": flops / critical,
+            "peak_memory": peak_memory(),
         }
         if tokens:
             scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
@@ -246,6 +253,12 @@ def _train_stage(
             run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {_figure(latest)}")
             if notes["best"]["step"] < 0 or latest["bits_per_byte"] < notes["best"]["bits_per_byte"]:
                 notes["best"] = {"step": step, "bits_per_byte": latest["bits_per_byte"]}
+            if config.sample_tokens:
+                written = {"text": short_text(config, run.dataset, state.ema)}
+                run.log.write("sample", stage.index, step, stage.steps_before + step, written)
+        if step == steps:
+            figures = stage_figures(list(read_lines(run.log.path)), stage.index)
+            run.log.write("stage", stage.index, step, stage.steps_before + step, figures)
         if save:  # always with a log line, so that a resumed run averages over the same steps
             checkpoint.save(run.directory(stage), step, state, notes, keep={notes["best"]["step"]})
         _status(run, "running", stage, step, latest)

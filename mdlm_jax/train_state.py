@@ -135,6 +135,7 @@ def make_train_step(
             "mask_rate": mask_rate,
             "gradient_norm": optax.tree.norm(grads),
             "parameter_norm": optax.tree.norm(params),
+            "update_norm": optax.tree.norm(updates),
         }
         return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
 

@@ -40,6 +40,7 @@ RESUME = "What is not finished goes on with python launch.py --workdir RUN."
 WRITTEN = re.compile(
     r"(config|dataset|tokenizer|environment|STATUS)\.json(\.tmp)?|(command|plan)\.txt(\.tmp)?|lock"
     r"|metrics\.jsonl(\.tmp)?|events\.out\.tfevents\.[^/]+|report/report\.json(\.tmp)?"
+    r"|plugins/profile/[^/]+/[^/]+|wandb/.+"
     r"|samples/[^/]+\.(json|txt)(\.partial)?"
     r"|(data|\.data\.(partial|old)-\d+)"
     r"/([^/]+\.array_record|(dataset|tokenizer)\.json|difficulty\.csv|data_report\.html(\.tmp)?)"
