@@ -72,7 +72,7 @@ def arrays(path: Path) -> dict[str, tuple]:
 def losses(workdir: Path) -> list[tuple]:
     """Every line of metrics that is a figure of the weights."""
     clock = ("tokens_per_second", "seconds", "peak_memory")
-    lines = metrics.read_lines(workdir / "metrics.jsonl")
+    lines = (x for x in metrics.read_lines(workdir / "metrics.jsonl") if x["kind"] != "sample")
     return [tuple((k, v) for k, v in line.items() if k not in clock) for line in lines]
 
 
@@ -305,3 +305,45 @@ def test_a_run_with_damaged_checkpoints(lab, capsys):
         shutil.rmtree(workdir)
     with capsys.disabled():
         print(f"\ndamaged checkpoints of runs: {dict(told)}")
+
+
+@pytest.mark.soak
+def test_aids_change_nothing(lab):
+    """Begun with one set of aids, resumed without, and ended with another: the same run."""
+    workdir, seen = lab.place / "aided", "metrics.jsonl"
+    run = lab.start(workdir, "--blocking", "--profile=2:4")
+    assert run.until(lambda: (workdir / seen).exists() and b'"step": 6' in (workdir / seen).read_bytes())
+    os.kill(run.process.pid, signal.SIGTERM)
+    assert run.wait() == 75, run.said()
+    assert list(workdir.glob("plugins/profile/*/*.xplane.pb")) and "profile: tensorboard" in run.said()
+    run = lab.start(workdir, "--debug_nans", "--config.sample_tokens=8")
+    assert run.wait() == 0, run.said()
+    texts = [x["text"] for x in metrics.read_lines(workdir / seen) if x["kind"] == "sample"]
+    assert len(texts) >= 5 and all(texts)
+    assert_sound(workdir)
+    assert_same(workdir, lab.whole)
+
+
+@pytest.mark.soak
+def test_the_first_nan_of_a_run_has_a_place(lab):
+    rates = [f"--config.optimizer.{name}=3e38" for name in ("learning_rate", "embedding_rate", "norm_rate")]
+    run = lab.start(lab.place / "nan", "--debug_nans", *rates, "--config.stages[0].rate_scale=10.0")
+    code, said = run.wait(), run.said()
+    assert code == 3 and "Traceback" not in said, said
+    last = said.rstrip().splitlines()[-1]
+    assert last.startswith("error: step ") and "of 1_foundational" in last and "at mdlm_jax/" in last, last
+
+
+@pytest.mark.soak
+def test_two_threads_find_the_same(lab):
+    """float32, one processor and two: losses within 1e-3 all the way."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("this machine has one processor")
+    run = lab.start(workdir := lab.place / "two", cpus=2)
+    assert run.wait() == 0, run.said()
+
+    def of(place: Path) -> list[float]:
+        return [x["loss"] for x in metrics.read_lines(place / "metrics.jsonl") if x["kind"] == "train"]
+
+    one, two = np.array(of(lab.whole)), np.array(of(workdir))
+    assert one.shape == two.shape and np.abs(one - two).max() < 1e-3

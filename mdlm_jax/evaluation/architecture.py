@@ -61,9 +61,8 @@ def check(config: Config) -> list[Row]:
     model, forbidden = config.model, forbidden_rows(complete(config, dataset).model, size, SPECIAL)
     params = init_params(model, config.seed)
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    rows = [
-        Row(jax.tree_util.keystr(p, simple=True, separator="."), f"{x.dtype} {x.shape}") for p, x in leaves
-    ]
+    names = [jax.tree_util.keystr(p, simple=True, separator=".").removesuffix(".value") for p, _ in leaves]
+    rows = [Row(n, f"{x.dtype} {x.shape}") for n, (_, x) in zip(names, leaves, strict=True)]
     count, formula = sum(x.size for _, x in leaves), count_parameters(model)["true"]
     rows += [Row("parameters", f"{count:,}", f"{formula:,} by the formula", count == formula)]
 

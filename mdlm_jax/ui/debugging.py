@@ -59,14 +59,13 @@ class Aids:
         """While a run trains in `workdir`. Raises NotANumber for what `step` has not seen."""
         import jax
 
-        self._workdir, before = workdir, jax.config.read("jax_debug_nans")
-        jax.config.update("jax_debug_nans", self.debug_nans)
+        self._workdir = workdir
         try:
-            yield
+            with jax.debug_nans(True) if self.debug_nans else contextlib.nullcontext():
+                yield
         except FloatingPointError as error:
             raise NotANumber(f"beside the training steps: {location(error)}") from error
         finally:
-            jax.config.update("jax_debug_nans", before)
             self._end_trace()
 
     def step(self, train_step: Callable, state: Any, batch: Any, where: str) -> Any:
