@@ -5,12 +5,11 @@
 written under a temporary name and renamed, so a directory with a number for a name was complete once.
 """
 
-import contextlib
 import hashlib
+import logging
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from mdlm_jax.ui.values import UserError, read_json, write_json
 
 MANIFEST = "MANIFEST.json"
 KEPT_DAMAGED = 2  # in a folder
+# What fails in a thread of orbax fails in `save` too; its own traceback would fill the terminal.
+logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in record.getMessage())
 
 
 class CheckpointError(UserError):
@@ -45,16 +46,6 @@ def steps(directory: Path) -> list[int]:
     """Steps with a checkpoint, ascending."""
     found = directory.iterdir() if directory.is_dir() else ()
     return sorted(int(p.name) for p in found if p.is_dir() and p.name.isdigit())
-
-
-@contextlib.contextmanager
-def _quiet_threads() -> Iterator[None]:
-    """What fails in a thread of orbax fails here too; its own traceback would fill the terminal."""
-    hook, threading.excepthook = threading.excepthook, lambda _: None
-    try:
-        yield
-    finally:
-        threading.excepthook = hook
 
 
 def _remove(path: Path) -> None:
@@ -87,7 +78,7 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
     try:
         if shutil.disk_usage(directory).free < 1.2 * sum(x.nbytes for x in jax.tree.leaves(state)):
             raise OSError("No space left")
-        with _quiet_threads(), ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary.absolute() / "state", flatten(state))
         write_json(temporary / "meta.json", meta)
         write_json(temporary / MANIFEST, _digests(temporary))

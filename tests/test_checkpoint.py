@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import types
 
 import jax
@@ -256,17 +257,20 @@ def test_a_kill_while_an_old_one_is_removed_leaves_no_half_one(tmp_path, monkeyp
     assert all(checkpoint.verify(tmp_path / str(step)) is None for step in (2, 3))
 
 
-def test_threads_of_a_failing_save_are_quiet(tmp_path, capfd):
+def test_threads_of_a_failing_save_are_quiet(tmp_path, capfd, caplog):
     """Files may grow to 200 bytes: orbax fails in threads of its own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
     try:
+        before = set(threading.enumerate())
         with pytest.raises(CheckpointError, match="cannot write the checkpoint") as caught:
             save_small(tmp_path, 2)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(5)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "\n" not in str(caught.value).strip() and list(tmp_path.iterdir()) == []
-    assert "Traceback" not in capfd.readouterr().err
+    assert "Traceback" not in capfd.readouterr().err and not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,20 @@ class EventWriter:
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def write_texts(self, step: int, texts: dict[str, str]) -> None:
-        """Adds an event for every text."""
+        """Adds one event with all texts."""
         from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.plugins.text.summary import pb
+        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.types_pb2 import DT_STRING
 
-        for name, text in texts.items():
-            summary = pb(name, text)
-            summary.value[0].tag = name
-            self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        kind = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        values = [
+            Summary.Value(
+                tag=n, metadata=kind, tensor=TensorProto(dtype=DT_STRING, string_val=[text.encode()])
+            )
+            for n, text in texts.items()
+        ]
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def flush(self) -> None:
         """Writes what is buffered."""
@@ -82,7 +88,7 @@ class WandbWriter:
 
     def close(self) -> None:
         """Ends the run."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 class Curves:
