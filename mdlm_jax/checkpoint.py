@@ -21,8 +21,8 @@ from mdlm_jax.ui.values import UserError, read_json, write_json
 
 MANIFEST = "MANIFEST.json"
 KEPT_DAMAGED = 2  # in a folder
-# What fails in a thread of orbax fails in `save` too; its own traceback would fill the terminal.
-logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in record.getMessage())
+# What fails in a thread of orbax fails in `save` too; its own tracebacks would fill the terminal.
+logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
 
 
 class CheckpointError(UserError):
