@@ -366,7 +366,8 @@ def command() -> None:
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise UserError("out of device memory: lower --config.micro_batch, in a new --workdir") from None
+        told = "out of device memory: in a new --workdir, --config.micro_batch=auto takes what fits"
+        raise UserError(f"{told} (if it did: a smaller --config.memory_budget)") from None
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def get_config(preset: str = "base") -> ConfigDict:
     config.init_from = ""  # a run to start from, with its tokenizer
     config.precision = "auto"  # bf16 on an accelerator, float32 on a CPU
     config.batch_size = 32
-    config.micro_batch = 32
+    config.micro_batch = 32  # "auto": the most that fit memory_budget
+    config.memory_budget = 0.0
     config.mask_schedule = "mdlm"
     config.full_range_fraction = 0.3
     config.label_smoothing = 0.0
@@ -83,5 +84,5 @@ def get_config(preset: str = "base") -> ConfigDict:
 def _stage(name: str, epochs: int, mask_rate: tuple[float, float]) -> ConfigDict:
     return ConfigDict(
         dict(name=name, num_epochs=epochs, mask_rate=mask_rate, rate_scale=1.0, init_from="last")
-        | dict(weighted=False)
+        | dict(weighted=False, self_training=0.0)
     )

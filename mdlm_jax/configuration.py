@@ -78,6 +78,10 @@ class StageConfig:
         "weights carried from the stage before: last, or best by the held-out bound", choices=("last", "best")
     )
     weighted: bool = field("draw sentences by centrality and pairs by trust, not all alike", default=False)
+    self_training: float = field(
+        "share of a refinement stage's rows that the model of the stage before has written in part; 0 is off",
+        least=0, most=0.9, default=0.0,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +183,10 @@ class Config:
         choices=("auto", "float32", "bf16", "bf16_products"),
     )
     batch_size: int = field("rows of seq_len positions in an optimizer step", least=1)
-    micro_batch: int = field("rows at a time; divides batch_size, gradients are accumulated", least=1)
+    micro_batch: int = field(
+        "rows at a time; divides batch_size, gradients are accumulated; auto (0): the most that fit",
+        least=0, words={"auto": 0},
+    )  # fmt: skip
     mask_schedule: str = field(
         "mdlm (mask rates uniform over (0,1) everywhere) or curriculum (each stage's mask_rate)",
         choices=("mdlm", "curriculum"),
@@ -202,6 +209,11 @@ class Config:
         "length of a short text that is written at every validation; 0: none", least=0, most=65_536, default=0
     )
     init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
+    memory_budget: float = field(
+        "GB that training may take: bounds micro_batch=auto, and evaluation goes by micro-batches; 0: what "
+        "the device has, and evaluation takes 64 rows at a time",
+        least=0, default=0.0,
+    )  # fmt: skip
 
 
 def resolve(values: Any) -> Config:
@@ -221,7 +233,7 @@ def resolve(values: Any) -> Config:
     rows, micro = config.batch_size, config.micro_batch
     if width % (2 * heads):
         raise ConfigError(f"config.model.num_heads={heads} must divide d_model={width} into even heads")
-    if rows % micro:
+    if micro and rows % micro:
         raise ConfigError(f"config.micro_batch={micro} must divide batch_size={rows}")
     check_sampling(config.sampling)
     if not config.stages:
@@ -229,4 +241,7 @@ def resolve(values: Any) -> Config:
     for i, stage in enumerate(config.stages):
         if not stage.mask_rate[0] < stage.mask_rate[1]:
             raise ConfigError(f"config.stages[{i}].mask_rate must be lo < hi, not {stage.mask_rate}")
+        if stage.self_training and (not i or stage.name != "refinement" or config.model.causal):
+            told = "is for a refinement stage with one before it, of a model that is not causal"
+            raise ConfigError(f"config.stages[{i}].self_training={stage.self_training} {told}")
     return config

@@ -168,26 +168,3 @@ def autoregressive_nats(
     before = (jnp.arange(rows)[:, None] * length + jnp.arange(length - 1)[None, :]).reshape(-1)
     nats = cross_entropy(denoise_fn(tokens, before), tokens[:, 1:].reshape(-1), label_smoothing)
     return jnp.pad(jnp.where(scored[:, 1:], nats.reshape(rows, length - 1), 0.0), ((0, 0), (1, 0)))
-
-
-def nelbo(
-    denoise_fn: DenoiseFn,
-    key: jax.Array,
-    tokens: jax.Array,
-    segments: jax.Array,
-    scored: jax.Array,
-    *,
-    stratum: jax.Array,
-    strata: int,
-    mask_id: int,
-    size: int,
-) -> jax.Array:
-    """One stratum's estimate of the negative ELBO of each row (one segment), as nats [B, L] of its tokens.
-
-    stratum int [B] in {0..strata-1}: t is uniform on ((stratum, stratum + 1) / strata), and the mean over all
-    strata is the unbiased full-range estimate.
-    """
-    rate_key, mask_key = jax.random.split(key)
-    rate = (stratum + jax.random.uniform(rate_key, stratum.shape)) / strata
-    corrupted = corrupt(mask_key, tokens, segments, scored, rate[:, None], mask_id)
-    return masked_nats(denoise_fn, tokens, corrupted, size)

@@ -45,27 +45,38 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     return jnp.where(keep, x * (256 / (256 - dropped)), 0).astype(x.dtype)
 
 
-@jax.custom_vjp
-def _bf16_dot(x: jax.Array, w: jax.Array) -> jax.Array:
-    return jax.lax.dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+def _turned(x: jax.Array) -> jax.Array:
+    """x [..., N, I] as [..., I, N], moved in blocks: a plain transpose makes XLA multiply in float32."""
+    *batch, n, i = x.shape
+    return jnp.moveaxis(x.reshape(*batch, -1, math.gcd(n, 32), i), -1, -3).reshape(*batch, i, n)
 
 
-_bf16_dot.defvjp(
-    lambda x, w: (_bf16_dot(x, w), (x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))),
-    lambda saved, g: (_bf16_dot(g, saved[1].T), _bf16_dot(saved[0].T, g)),
-)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def bf16_product(a: jax.Array, b: jax.Array, axis: int) -> jax.Array:
+    """a [..., N, I] against `axis` of b: [..., I, O] (-2) or [..., O, I] (-1); in bfloat16, float32 sums.
+
+    So are its derivatives, each in one of these two orders: the only ones that XLA's CPU back end multiplies
+    in bfloat16, at twice its float32 rate where there is AVX512-BF16.
+    """
+    dimensions = (((a.ndim - 1,), (b.ndim + axis,)), (tuple(range(a.ndim - 2)),) * 2)
+    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+
+
+def _pull(axis: int, saved: tuple, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    (a, b), g = saved, g.astype(jnp.bfloat16)
+    db = bf16_product(_turned(a), g, -2) if axis == -2 else bf16_product(_turned(g), a, -2)
+    return bf16_product(g, b, -3 - axis), db
+
+
+bf16_product.defvjp(lambda *x: (bf16_product(*x), [z.astype(jnp.bfloat16) for z in x[:2]]), _pull)
 
 
 def dot(x: jax.Array, w: jax.Array, bf16_products: bool) -> jax.Array:
-    """x [..., I] @ w [I, O].
-
-    `bf16_products` rounds both operands to bfloat16 and accumulates in float32, forward and backward, while
-    weights and activations stay float32: about twice a CPU's float32 rate where it has AVX512-BF16. XLA's CPU
-    back end takes it for 2-D operands only, hence the reshape and the custom derivative.
-    """
+    """x [..., I] @ w [I, O]; under `bf16_products` rounded, while weights and activations stay float32."""
     if not bf16_products:
         return x @ w
-    return _bf16_dot(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
+    return bf16_product(x.reshape(-1, x.shape[-1]), w, -2).reshape(*x.shape[:-1], w.shape[-1])
 
 
 class RMSNorm(nnx.Module):
@@ -103,7 +114,7 @@ class Block(nnx.Module):
         self, x: jax.Array, mask: jax.Array | None, cos: jax.Array, sin: jax.Array, key: jax.Array | None,
         cache: tuple | None = None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:  # fmt: skip
-        """x [B, N, D]; mask bool [B, 1, N, L] or None (attend to everything). Returns x and keys, values.
+        """x [B, N, D]; mask bool [B, 1, N, L] or None (bf16_products: a bias). Returns x, (keys, values).
 
         `cache`: keys and values [B, L, H, C] among which those of x are put, and the position of the first.
         """
@@ -118,7 +129,12 @@ class Block(nnx.Module):
             put = jax.lax.dynamic_update_slice_in_dim
             k, v = (put(old, new, cache[2], 1) for old, new in zip(cache, (k, v), strict=False))
         # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): others stall on the unigram.
-        attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal and cache is None)
+        if c.bf16_products:
+            q, k_heads, v_heads = (z.swapaxes(1, 2) for z in (q * q.shape[-1] ** -0.5, k, v))
+            weights = jax.nn.softmax(bf16_product(q, k_heads, -1) + mask)
+            attended = bf16_product(weights, v_heads, -2).swapaxes(1, 2)
+        else:
+            attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal and cache is None)
         out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
         x = x + dropout(out, c.dropout, keys[0])
         gate, up = jnp.split(dot(self.mlp_norm(x), self.gate_up[...], c.bf16_products), 2, axis=-1)
@@ -175,6 +191,9 @@ class Transformer(nnx.Module):
         if key is not None:
             key, embed_key = jax.random.split(key)
             x = dropout(x, c.dropout, embed_key)
+        if c.bf16_products:  # the mask as a bias, once for all layers
+            seen = jnp.tri(length, dtype=bool) if c.causal and cache is None else jnp.ones((1, 1), bool)
+            mask = jnp.where(seen if mask is None else seen & mask, 0.0, -1e30)
         graphdef, stacked = nnx.split(self.blocks)
         layer_keys = None if key is None else jax.random.split(key, c.num_layers)
 
@@ -201,7 +220,7 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [M, D] -> float32 logits [M, V] over the tied embedding."""
-        table = self.embed.embedding[...].T
+        table = self.embed.embedding[...]
         if self.config.bf16_products:
-            return dot(hidden, table, True)
-        return jax.lax.dot(hidden, table, preferred_element_type=jnp.float32)
+            return bf16_product(hidden, table, -1)
+        return jax.lax.dot(hidden, table.T, preferred_element_type=jnp.float32)

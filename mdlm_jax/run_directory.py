@@ -82,6 +82,15 @@ def read_config(workdir: Path) -> Config:
         raise RunError(f"cannot read {workdir / 'config.json'}: {error}") from None
 
 
+def recorded(config: Config, workdir: Path) -> Config:
+    """`config` with what micro_batch=auto came to when the run was begun."""
+    if config.micro_batch or not (workdir / "config.json").exists():
+        return config
+    begun = read_config(workdir)
+    budget = config.memory_budget or begun.memory_budget
+    return dataclasses.replace(config, micro_batch=begun.micro_batch, memory_budget=budget)
+
+
 def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = None) -> None:
     """Before anything is written: refuses (RunError) a directory of other things, another plan or book."""
     if not (workdir / "config.json").exists():
@@ -89,7 +98,7 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
         if others:
             raise RunError(f"{workdir} holds other things ({min(others)}); use a new or empty --workdir")
         return
-    dataset = open_dataset(workdir)
+    dataset, config = open_dataset(workdir), recorded(config, workdir)
     ours, theirs = (dataclasses.asdict(c) for c in (complete(config, dataset), read_config(workdir)))
     changed = difference(theirs, ours | {name: theirs[name] for name in FREE})
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
@@ -163,18 +172,22 @@ class Trained:
 def load(workdir: Path, weights: str = "ema") -> Trained:
     """The newest weights of a run ("ema" or "params"). Raises RunError or CheckpointError, one line."""
     config, dataset = read_config(workdir), open_dataset(workdir)
-    like = jax.eval_shape(lambda: init_params(config.model, 0))
     for stage in range(len(config.stages), 0, -1):
         directory = workdir / "checkpoints" / f"{stage}_{config.stages[stage - 1].name}"
         told = functools.partial(print, file=sys.stderr)
         if (path := checkpoint.newest_intact(directory, told, aside=False)) is not None:
-            return Trained(
-                config,
-                dataset,
-                load_tokenizer(workdir / "tokenizer.json"),
-                checkpoint.restore(path, like, f".{weights}"),
-                forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
-                f"{directory.name}/{path.name}",
-                hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],
-            )
+            return load_checkpoint(config, dataset, workdir, path, weights)
     raise RunError(f"{workdir} has no intact checkpoint yet")
+
+
+def load_checkpoint(config: Config, dataset: Dataset, workdir: Path, path: Path, weights: str) -> Trained:
+    """The weights of one checkpoint of the run in `workdir`. Raises CheckpointError."""
+    return Trained(
+        config,
+        dataset,
+        load_tokenizer(workdir / "tokenizer.json"),
+        checkpoint.restore(path, jax.eval_shape(lambda: init_params(config.model, 0)), f".{weights}"),
+        forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
+        f"{path.parent.name}/{path.name}",
+        hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],
+    )

@@ -19,12 +19,13 @@ from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation.analytics import peak_memory, short_text, stage_figures
-from mdlm_jax.evaluation.estimate import critical_compute, describe, stage_flops
+from mdlm_jax.evaluation.estimate import critical_compute, describe, fit, measured, stage_flops
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.metrics import MetricLog, read_lines
 from mdlm_jax.optimizer import make_optimizer, schedule
-from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked
+from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked, recorded
+from mdlm_jax.self_training import mixed
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.debugging import Aids
 from mdlm_jax.ui.progress import PlanProgress
@@ -60,6 +61,7 @@ class _Run:
     log: MetricLog
     progress: PlanProgress
     stop_signals: list[int]  # filled by the signal handler
+    compiled: dict[int, jax.stages.Compiled]  # train steps that settled the micro-batch
     aids: Aids = dataclasses.field(default_factory=Aids)
 
     def directory(self, stage: Stage) -> Path:
@@ -89,8 +91,10 @@ def train_and_evaluate(
 
 
 def _train_stages(config: Config, dataset: Dataset, workdir: Path, aids: Aids) -> dict[str, Any]:
+    stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
+    if not (config := recorded(config, workdir)).micro_batch:
+        config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s))
     claim(workdir, config, dataset)
-    stages = plan(config, dataset)
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
         write_text(workdir / "plan.txt", "\n".join([*screen, *details]) + "\n")
@@ -110,7 +114,7 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path, aids: Aids) -
     log = MetricLog(workdir, progress.say, aids.wandb)
     try:
         validate = held_out(config, dataset, workdir, "validation")
-        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, aids)
+        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, compiled, aids)
         first, state, notes = _first_state(run)
         state, notes = _train_stage(run, stages[first], state, notes)
         for stage in stages[first + 1 :]:
@@ -178,8 +182,11 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
     before = notes["latest"]
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
-        state = checkpoint.restore(run.directory(run.stages[stage.index - 1]) / str(before["step"]), state)
-    state, checks = transition(state, run.optimizer(stage), run.config.seed, stage)
+        last, path = state, run.directory(run.stages[stage.index - 1]) / str(before["step"])
+        state = checkpoint.restore(path, last)
+        jax.tree.map(lambda x: x.delete(), last)  # the caller holds it: there would be two states
+    old, (state, checks) = state, transition(state, run.optimizer(stage), run.config.seed, stage)
+    jax.tree.map(lambda x: x.delete(), old)
     after = _measure(run, state, "measuring again, as the next stage begins ...")
     run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
     scalars: dict[str, Any] = {name: int(passed) for name, passed in checks.items()}
@@ -188,17 +195,37 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
     return state
 
 
+def jitted_step(dataset: Dataset, config: Config, stage: Stage) -> Any:
+    """The train step of `stage`; it donates its state."""
+    special = dataset.special_ids
+    forbidden = forbidden_rows(config.model, dataset.info["vocab_size"], special)
+    loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
+    optimizer = make_optimizer(config.optimizer, stage.data.num_steps, stage.config.rate_scale)
+    decay = config.optimizer.ema_decay
+    train_step = make_train_step(loss_fn, optimizer, decay, config.micro_batch, stage.steps_before)
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def compile_step(dataset: Dataset, config: Config, stage: Stage) -> jax.stages.Compiled:
+    """The train step of `stage`, compiled."""
+    optimizer = make_optimizer(config.optimizer, stage.data.num_steps, stage.config.rate_scale)
+    params = jax.eval_shape(lambda: init_params(config.model, 0))
+    state = jax.eval_shape(lambda p: begin(p, p, optimizer, 0, stage), params)
+    batch = {name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
+             for name, x in stage.data.source[0].items()}  # fmt: skip
+    return jitted_step(dataset, config, stage).lower(state, batch).compile()
+
+
 def _train_stage(
     run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains `stage` from its `state` to its last step; notes are the best and latest held-out figures."""
     config, steps = run.config, stage.data.num_steps
-    special = run.dataset.special_ids
-    forbidden = forbidden_rows(config.model, run.dataset.info["vocab_size"], special)
-    loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
-    decay = config.optimizer.ema_decay
-    train_step = make_train_step(loss_fn, run.optimizer(stage), decay, config.micro_batch, stage.steps_before)
-    train_step = jax.jit(train_step, donate_argnums=0)
+    if stage.config.self_training:  # as many rows, some of them others
+        stage, counts = mixed(config, run.dataset, run.workdir, stage, run.progress.say)
+        run.stages[stage.index] = stage
+        if not int(state.step):
+            run.log.write("self_training", stage.index, 0, stage.steps_before, counts)
     rate = schedule(config.optimizer, config.optimizer.learning_rate * stage.config.rate_scale, steps)
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
@@ -207,7 +234,11 @@ def _train_stage(
     critical = critical_compute(run.dataset.counts("refinement", "train")["tokens"])
     start = int(state.step)
     if start < steps:
-        run.progress.say(f"{stage.directory}: {steps - start:,} steps; the first compiles ...")
+        run.progress.say(f"{stage.directory}: {steps - start:,} steps; compiling ...")
+        train_step = run.compiled.pop(stage.index, None) or compile_step(run.dataset, config, stage)
+        held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
+        if run.aids.debug_nans:  # what is compiled ahead cannot be done again operation by operation
+            train_step = jitted_step(run.dataset, config, stage)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
     for step, batch in enumerate(stage.data.batches(start), start + 1):
@@ -236,6 +267,7 @@ def _train_stage(
             "tokens": tokens_before + stage.data.tokens * step / steps,
             "flops": flops,
             "flops_over_critical": flops / critical,
+            "compiled_bytes": held,
             "peak_memory": peak_memory(),
         }
         if tokens:

@@ -3,6 +3,7 @@
 This file runs before any test module is imported, and so before jax reads its environment.
 """
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -22,8 +23,13 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):
     os.environ.setdefault(name, "1")
 
-# Most of the time goes into compiling programs that run once or twice.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+# Most of the time goes into compiling programs that run once or twice. XLA's older CPU back ends have two
+# ways of making kernels of fusions: the one that is not their default compiles three times as fast. Newer
+# ones have one way, and end where they read a flag that they do not know.
+QUICK = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    QUICK += ["--xla_cpu_use_fusion_emitters=false"]
+os.environ["XLA_FLAGS"] = " ".join([*os.environ.get("XLA_FLAGS", "").split(), *QUICK])
 
 # A failure has to come back when the command is run again. No deadline: the first example compiles.
 settings.register_profile("mdlm", derandomize=True, deadline=None, database=None)

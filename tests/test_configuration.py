@@ -79,7 +79,11 @@ BAD = [
     ("precision", "float23", "did you mean float32?"),
     ("batch_size", 0, "config.batch_size must be at least 1, not 0"),
     ("batch_size", 10, "config.micro_batch=4 must divide batch_size=10"),
-    ("micro_batch", -4, "config.micro_batch must be at least 1, not -4"),
+    ("micro_batch", -4, "config.micro_batch must be at least 0, not -4"),
+    ("micro_batch", "automatic", "config.micro_batch must be a whole number"),
+    ("memory_budget", -1, "config.memory_budget must be at least 0"),
+    ("stages[2].self_training", 1.0, "config.stages[2].self_training must be at most 0.9"),
+    ("stages[1].self_training", 0.2, "config.stages[1].self_training=0.2 is for a refinement stage with one"),
     ("mask_schedule", "linear", "config.mask_schedule must be one of mdlm, curriculum"),
     ("full_range_fraction", 1.5, "config.full_range_fraction must be at most 1, not 1.5"),
     ("label_smoothing", -0.1, "config.label_smoothing must be at least 0, not -0.1"),
@@ -185,3 +189,13 @@ def test_difference_names_every_field_that_differs():
 
 def test_flat_names_leaves():
     assert flat({"a": {"b": (1, {"c": 2})}, "d": 3}) == {"a.b[0]": 1, "a.b[1].c": 2, "d": 3}
+
+
+def test_auto_stands_for_a_micro_batch_of_zero():
+    for text in ("auto", " AUTO ", "0", 0):
+        assert resolve(changed("micro_batch", text)).micro_batch == 0
+    assert resolve(changed("stages[2].self_training", 0.25)).stages[2].self_training == 0.25
+    causal = changed("stages[2].self_training", 0.25)
+    causal.model.causal = True
+    with pytest.raises(ConfigError, match="that is not causal"):
+        resolve(causal)

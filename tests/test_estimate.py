@@ -18,7 +18,9 @@ from mdlm_jax.data import open_dataset
 from mdlm_jax.evaluation import estimate
 from mdlm_jax.evaluation.estimate import (
     device_memory,
+    fit,
     flops_per_token,
+    measured,
     measured_flops,
     memory,
     seconds,
@@ -30,6 +32,7 @@ from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.run_directory import complete
 from mdlm_jax.sampler import Plan, sample
 from mdlm_jax.train_state import denoiser, init_params, make_loss, make_train_step
+from mdlm_jax.ui.values import ConfigError
 
 replace = dataclasses.replace
 QUICK = {"xla_backend_optimization_level": 0}  # the buffers are the same
@@ -129,9 +132,63 @@ def test_memory_allocates_nothing_and_follows_the_plan(dataset):
         more, less = (memory(replace(config, model=replace(config.model, remat=r))) for r in (remat, other))
         assert more.step > 1.5 * less.step
     assert memory(replace(config, precision="bf16")).step < base.step
-    one = replace(config, stages=config.stages[:1], micro_batch=1)  # no transition: one state at a time
-    assert small.total - estimate.PROCESS == small.state * 2 + small.evaluation
-    assert small.total == memory(one).total + small.state
+    assert small.total - estimate.PROCESS == small.state + small.evaluation
+    assert base.step == base.gradients + base.activations + base.logits
+    assert base.gradients == pytest.approx(base.state / 4) and small.gradients == 2 * base.gradients
+    # Under a budget evaluation goes by micro-batches; those that write pseudo-examples are weights more.
+    tight = replace(config, micro_batch=2, memory_budget=9.0)
+    assert memory(tight).evaluation < small.evaluation / 8
+    stages = (*config.stages[:2], replace(config.stages[2], self_training=0.2))
+    assert memory(replace(config, stages=stages)).evaluation == base.evaluation + base.gradients
+    assert memory(tight).total - estimate.PROCESS == 2 * base.state  # a transition, for a moment
+
+
+def test_auto_is_the_largest_micro_batch_that_fits(dataset, monkeypatch):
+    """By the estimate, then by what the compiled program holds; the budget that was found is recorded."""
+    config = preset("smoke", dataset, micro=0, batch=12)
+    stages = plan(config, dataset)
+    asked: list[tuple[int, int]] = []
+
+    def compile_step(config: Config, stage) -> jax.stages.Compiled:
+        asked.append((config.micro_batch, stage.index))
+        size = 10**8 if config.micro_batch > 4 else 10
+        return jax.jit(jnp.sin).lower(struct((size,), jnp.float32)).compile()
+
+    needs = {
+        n: memory(replace(config, micro_batch=n, memory_budget=9.0), stages).total for n in (1, 4, 6, 12)
+    }
+    assert needs[1] < needs[4] < needs[6] < needs[12]
+    exact = replace(config, memory_budget=needs[4] / 1e9)
+    settled, made = fit(exact, stages, compile_step)
+    assert (settled.micro_batch, settled.memory_budget) == (4, exact.memory_budget)
+    [(micro, index)] = asked
+    assert micro == 4 and list(made) == [index]
+    assert stages[index].data.per_row == max(s.data.per_row for s in stages)
+    # 800 MB more than the estimate: compiled it does not fit.
+    asked.clear()
+    roomy = replace(config, memory_budget=needs[12] / 1e9 + 0.01)
+    assert fit(roomy, stages, compile_step)[0] == replace(roomy, micro_batch=4)
+    assert [micro for micro, _ in asked] == [12, 6, 4]
+    with pytest.raises(ConfigError, match=r"one row at a time takes more than 1.00 GB .estimated 1.5"):
+        fit(replace(config, memory_budget=1.0), stages, compile_step)
+    monkeypatch.setattr(estimate, "device_memory", lambda: 4 * 10**9)
+    found, _ = fit(config, stages, compile_step)
+    assert found.memory_budget == pytest.approx(4 * estimate.MEMORY_SHARE) and found.micro_batch == 12
+    monkeypatch.setattr(estimate, "device_memory", lambda: None)
+    with pytest.raises(ConfigError, match="set memory_budget"):
+        fit(config, stages, compile_step)
+
+
+def test_what_was_compiled_is_written_down_once(dataset, tmp_path):
+    stage, said = plan(preset("smoke", dataset), dataset)[0], []
+    (tmp_path / "plan.txt").write_text("Book   a book\n")
+    add = jax.jit(lambda a, b: (a + b, b), donate_argnums=0)
+    program = add.lower(*[struct((2_000_000,), jnp.float32)] * 2).compile()
+    for _ in range(2):
+        assert measured(stage, program, tmp_path / "plan.txt", said.append) >= 24e6
+    lines = (tmp_path / "plan.txt").read_text().splitlines()
+    assert lines == ["Book   a book", said[0]] and said[0] == said[1]
+    assert said[0].startswith("1_foundational: the compiled step takes 24.0 MB, 8.0 MB of it")
 
 
 def test_fewer_masks_cost_less_and_the_twin_scores_all(dataset):

@@ -21,7 +21,7 @@ from mdlm_jax.configuration import resolve
 from mdlm_jax.data import DataError
 from mdlm_jax.run_directory import load, read_config
 from mdlm_jax.train_state import init_params
-from mdlm_jax.ui.values import flat
+from mdlm_jax.ui.values import UserError, flat
 
 SMOKE = "configs/three_stage.py:smoke"
 
@@ -146,6 +146,8 @@ def test_the_screen_before_training_and_the_figures_after(smoke_run, shared):
     shown = (shared / "smoke_run.txt").read_text(encoding="utf-8")
     for word in ("Book   ", "2,8", "Model  ", "Plan   foundational x 4", "Time   about", "Ctrl-C is safe"):
         assert word in shown
+    parts = r"Memory [\d.]+ GB, estimated: state [\d.]+ MB, step .*gradients .*activations .*logits .*process"
+    assert re.search(parts, shown)
     assert "A short book: from 2,8" in shown
     details = (smoke_run / "plan.txt").read_text(encoding="utf-8")
     assert all(
@@ -158,6 +160,18 @@ def test_the_screen_before_training_and_the_figures_after(smoke_run, shared):
         and "lower is better" in shown
     )
     assert f"python -m mdlm_jax.sample --workdir {smoke_run}" in shown
+    for stage in ("1_foundational", "2_structural", "3_refinement"):
+        assert details.count(f"{stage}: the compiled step takes") == 1
+
+
+def test_out_of_device_memory_is_one_line_that_names_auto(monkeypatch):
+    def too_much(argv: list[str]) -> None:
+        jax.numpy.zeros((2**30, 2**20)).block_until_ready()
+
+    monkeypatch.setattr(program, "launch", too_much)
+    with pytest.raises(UserError, match=r"out of device memory: .*micro_batch=auto") as caught:
+        program.command()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_finished_run_says_so_and_changes_nothing(smoke_run, shared, child_env, tmp_path):

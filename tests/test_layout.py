@@ -22,7 +22,8 @@ LAYERS = [
     ["run_directory", "curriculum", "sampler"],
     ["generation"],
     ["evaluation"],
-    ["self_training", "train"],
+    ["self_training"],
+    ["train"],
     ["sample", "evaluate", "serve", "watch", "export", "doctor", "runs"],
 ]
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}

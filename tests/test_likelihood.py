@@ -121,6 +121,24 @@ def test_a_uniform_model_costs_the_logarithm_of_the_vocabulary(causal: bool):
     np.testing.assert_allclose(nats, np.broadcast_to(counts * math.log(5), nats.shape), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("causal", "strata"), [(False, 16), (False, 24), (True, 16)])
+def test_rows_at_a_time_change_no_figure(causal: bool, strata: int):
+    """The masks are the same; only sums may differ in their last bits."""
+    plan = config(dataclasses.replace(MODEL, causal=causal), strata=strata)
+    windows = windows_of((4, 2, 7, 1, 3) * 2)
+
+    def found(plan):
+        if causal:
+            return make_exact(plan, FORBIDDEN, windows)(PARAMS), 0
+        return make_bound(plan, FORBIDDEN, MASK, windows)(PARAMS)
+
+    whole = found(plan)
+    for micro in (1, 4):
+        parts = found(dataclasses.replace(plan, memory_budget=1.0, micro_batch=micro))
+        for a, b in zip(whole, parts, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-6)
+
+
 def test_the_twins_figure_is_the_sum_over_tokens():
     model = dataclasses.replace(MODEL, causal=True)
     log_p = log_probabilities(WINDOWS["tokens"], WINDOWS["segments"], model=model)

@@ -276,6 +276,12 @@ def tree(folder: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for p in found}
 
 
+@pytest.fixture(scope="module")
+def before(places) -> dict[str, str]:
+    """What is there, once for all mistakes: none of them may change it."""
+    return tree(places["folder"].parent)
+
+
 def invoke(program: str, arguments: list[str], monkeypatch) -> int:
     """The command in this process: its exit code."""
     monkeypatch.setattr(sys, "argv", [program, *arguments])
@@ -299,8 +305,9 @@ def test_the_table_is_long_enough():
 
 
 @pytest.mark.parametrize(("program", "options", "reason"), MISTAKES, ids=lambda value: str(value)[:60])
-def test_a_mistake_is_one_line_and_leaves_nothing(program, options, reason, places, monkeypatch, capsys):
-    before = tree(places["folder"].parent)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    program, options, reason, places, before, monkeypatch, capsys
+):
     handler = signal.getsignal(signal.SIGINT)
     arguments = shlex.split(options.format(**{name: str(path) for name, path in places.items()}))
     assert invoke(program, arguments, monkeypatch) == 2

@@ -96,6 +96,23 @@ def test_how_often_it_speaks_and_saves_may_change(tmp_path, config, dataset):
     assert run_directory.read_config(tmp_path) == other
 
 
+def test_the_command_that_left_the_micro_batch_open_may_come_again(tmp_path, config, dataset):
+    """What it came to is the run's; another size or budget is another plan."""
+    begun = dataclasses.replace(config, micro_batch=2, memory_budget=6.4)
+    run_directory.claim(tmp_path, begun, dataset)
+    for budget in (0.0, 6.4):
+        auto = dataclasses.replace(config, micro_batch=0, memory_budget=budget)
+        run_directory.check_unchanged(tmp_path, auto)
+        assert run_directory.recorded(auto, tmp_path) == begun
+    assert run_directory.recorded(config, tmp_path) == config
+    for other, told in (
+        (dataclasses.replace(config, micro_batch=0, memory_budget=5.0), "memory_budget: 6.4 -> 5.0"),
+        (dataclasses.replace(begun, micro_batch=4), "micro_batch: 2 -> 4"),
+    ):
+        with pytest.raises(RunError, match=told):
+            run_directory.check_unchanged(tmp_path, other)
+
+
 def test_other_data_are_refused(tmp_path, config, dataset):
     run_directory.claim(tmp_path, config, dataset)
     book = dataset.info["book"] | {"sha256": "0" * 64}

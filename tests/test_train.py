@@ -250,8 +250,14 @@ def test_one_stage_stopped_by_a_signal_and_damaged(
     plan, number, code, light, dataset_dir, tmp_path, monkeypatch, capsys
 ):
     """Checkpoints between log lines, a signal, a damaged checkpoint: the same weights and report."""
-    config, dataset = small(plan, log_every=3, checkpoint_every=4), open_dataset(dataset_dir)
+    # The micro-batch is settled once: the same command, with auto in it, goes on.
+    config, dataset = small(plan, log_every=3, checkpoint_every=4, micro_batch=0), open_dataset(dataset_dir)
     whole = train.train_and_evaluate(config, dataset, tmp_path / "whole")
+    written_in = read_config(tmp_path / "whole")
+    assert written_in.micro_batch == 8 and written_in.memory_budget > 0
+    told = (tmp_path / "whole" / "plan.txt").read_text()
+    assert told.count("1_refinement: the compiled step takes") == 1 and "estimated: state" in told
+    assert written(tmp_path / "whole")[0]["compiled_bytes"] > 0
     assert whole["validation"]["kind"] == ("exact" if config.model.causal else "bound")
     losses = [line["loss"] for line in written(tmp_path / "whole") if line["kind"] == "train"]
     assert losses[-1] < losses[0]
@@ -299,14 +305,15 @@ def test_a_stage_begins_with_the_last_or_the_best_weights(init_from, smoke_run):
     log = types.SimpleNamespace(write=lambda *a: logged.append(a[-1]))
     silent = types.SimpleNamespace(say=lambda text: None)
     result = {"kind": "exact", "bits_per_byte": 3.0}
-    run = train._Run(config, dataset, smoke_run, stages, lambda params: result, log, silent, [])
+    run = train._Run(config, dataset, smoke_run, stages, lambda params: result, log, silent, [], {})
     older, newest = checkpoint.steps(directory)[-2:]
     params = init_params(config.model, 0)
     like = curriculum.begin(params, params, run.optimizer(stages[0]), config.seed, stages[0])
     last = checkpoint.restore(directory / str(newest), like)
     notes = {"latest": {"bits_per_byte": 2.0}, "best": {"step": older, "bits_per_byte": 1.0}}
     state = train._enter(run, stages[1], last, notes)
-    expected = last if init_from == "last" else checkpoint.restore(directory / str(older), like)
+    assert all(x.is_deleted() for x in jax.tree.leaves(last))  # nobody holds two states
+    expected = checkpoint.restore(directory / str(newest if init_from == "last" else older), like)
     for got, want in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
         assert np.array_equal(got, want)
     assert logged[0]["bits_per_byte_before"] == (2.0 if init_from == "last" else 1.0)

@@ -7,8 +7,9 @@ time from a short probe and the constants below. Of the plan itself nothing is a
 import contextlib
 import functools
 import os
+import sys
 import timeit
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from mdlm_jax.configuration import Config, ModelConfig
 from mdlm_jax.curriculum import Stage
 from mdlm_jax.data import Dataset
 from mdlm_jax.diffusion import Density, capacity
-from mdlm_jax.evaluation.likelihood import held_out_windows
+from mdlm_jax.evaluation.likelihood import held_out_windows, rows_at_a_time
 from mdlm_jax.model import ffn_width
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.train_state import init_params, make_loss
 from mdlm_jax.ui.progress import clock
+from mdlm_jax.ui.values import ConfigError
 
 # The share of the probe's rate that a run sustains, and seconds to compile a program. CPU: measured on two
 # AVX-512 cores (0.33 tiny, 0.41 small, 0.55 base, 0.45 evaluation). Accelerator: assumed, not measured.
@@ -33,6 +35,7 @@ CPU_PACE, ACCELERATOR_PACE = (0.4, 6.0), (0.25, 30.0)
 STEP_SECONDS = 0.015  # of a step beside its FLOPs; measured at `smoke`, whose FLOPs hardly count
 RECOMPUTED = {"none": 1.0, "dots": 1.1, "full": 4 / 3}  # FLOPs done over FLOPs counted; full: forward twice
 PROCESS = 1_500_000_000  # bytes beside the arrays (Python, libraries, XLA), on a CPU; measured at `tiny`
+MEMORY_SHARE = 0.8  # of the device's that a plan may take: estimates err
 
 
 def count_parameters(config: ModelConfig) -> dict[str, int]:
@@ -102,6 +105,8 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
     expected = seconds(config, stages, dataset)
     device = jax.devices()[0].device_kind
     screen.append(f"Time   about {clock(expected)} for the whole plan on this machine ({device}), by a probe")
+    needed = memory(config, stages)
+    screen.append(f"Memory {gigabytes(needed.total)}, estimated: {needed}")
     if jax.default_backend() == "cpu" and expected > 2 * 3600:
         screen.append("       python launch.py --recommend suggests a plan for this machine")
     flops, critical = sum(stage_flops(config, s) for s in stages), critical_compute(unique)
@@ -119,6 +124,8 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
         cost = (
             f"{stage.data.num_steps:,} steps, {stage.data.tokens:,} tokens, {stage_flops(config, stage):.2e}"
         )
+        if stage.config.self_training:
+            rates += f", at most {stage.config.self_training:.0%} of the rows written by the model itself"
         details.append(f"stage {stage.index + 1}, {stage.config.name}: {cost} FLOPs, {rates}")
     details.append(
         f"total {flops:.2e} FLOPs = {flops / critical:.3g} x Ccrit({unique / 1e6:.3f}M tokens) = "
@@ -129,13 +136,36 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the device; `step`, `evaluation` and `sampling` only while they run."""
+    """Bytes on the device; all but `state` and `process` only while they run."""
 
     state: int  # weights, their average, the optimizer state, a step and a key (12 bytes): exact
-    step: int  # added by a train step
-    evaluation: int  # added by a held-out evaluation, whatever the micro_batch
+    gradients: int  # these three are added by a train step
+    activations: int
+    logits: int
+    evaluation: int  # added by a held-out evaluation
     sampling: int  # the weights and one canvas of seq_len, under the costliest sampler
-    total: int  # the most that training holds at once; on a CPU with the process itself
+    process: int  # on a CPU, which has one memory for all
+
+    @property
+    def step(self) -> int:
+        """What a train step adds."""
+        return self.gradients + self.activations + self.logits
+
+    @property
+    def total(self) -> int:
+        """The most that training holds at once: at a transition there are two states for a moment."""
+        return self.process + self.state + max(self.step, self.evaluation, self.state)
+
+    def __str__(self) -> str:
+        parts = (f"{name} {gigabytes(getattr(self, name))}" for name in ("state", "step", "evaluation"))
+        step = (f"{name} {gigabytes(getattr(self, name))}" for name in ("gradients", "activations", "logits"))
+        beside = f", the process {gigabytes(self.process)}" if self.process else ""
+        return f"{', '.join(parts)} (step: {', '.join(step)}){beside}"
+
+
+def gigabytes(size: float) -> str:
+    """Bytes as "1.23 GB" or "45.6 MB"."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def _bytes(tree: Any) -> int:
@@ -156,7 +186,7 @@ def _kept(config: Config, density: Density, per_row: int, **changes: Any) -> int
 
 
 def _protocol(config: Config) -> tuple[int, int, int]:
-    """Strata and replicates of a held-out window (1, 1 for the twin), and the rows evaluated at a time."""
+    """Strata and replicates of a held-out window (1, 1 for the twin), and the rows of a batch."""
     strata, replicates = config.evaluation.strata, config.evaluation.replicates
     return (1, 1, 32) if config.model.causal else (strata, replicates, max(1, 64 // strata) * strata)
 
@@ -166,6 +196,7 @@ def memory(config: Config, stages: Sequence[Stage] = ()) -> Memory:
 
     A step adds the gradients (twice where they are accumulated) and the larger of what the forward pass keeps
     and, when the logits (two copies) are behind it, the rest with all that one block keeps without remat.
+    An evaluation under a `memory_budget` goes by micro-batches.
 
     State and step were 0.91 to 1.37 times XLA's own figures for a CPU (`smoke` to `base`, 1 to 32 rows, 512
     to 25,024 of vocabulary, every remat): below 0.96 in bfloat16, which XLA computes in float32 there, and
@@ -182,14 +213,67 @@ def memory(config: Config, stages: Sequence[Stage] = ()) -> Memory:
     params = jax.eval_shape(lambda: init_params(model, 0))
     weights, logits = _bytes(params), 8 * model.vocab_rows  # logits: two copies of a position's
     state = 12 + 2 * weights + _bytes(jax.eval_shape(make_optimizer(config.optimizer, 1).init, params))
-    step = weights * (1 + (micro < config.batch_size)) + kept + max(0, block - logits * scored)
+    gradients = weights * (1 + (micro < config.batch_size))
+    head = min(kept, logits * scored)
+    activations = kept - head + max(0, block - logits * scored)
     copy, (strata, _, rows) = weights // 2 if config.precision == "bf16" else 0, _protocol(config)
-    head = logits * rows * model.seq_len * (strata + 1) // (2 * strata)
-    evaluation = copy + max(head, block * rows // micro // 2)  # forward alone holds half a block
+    rows = rows_at_a_time(config, rows)
+    evaluated = logits * rows * model.seq_len * (strata + 1) // (2 * strata)
+    evaluation = copy + max(evaluated, block * rows // micro // 2)  # forward alone holds half a block
+    evaluation += weights * any(s.self_training for s in config.stages)  # of those that write
     sampling = weights + copy + block // micro + 5 * logits * model.seq_len  # top-p sorts
-    # A transition evaluates the new stage's state while the old one is still there.
-    total = PROCESS * cpu + state + max(step, evaluation + state * (len(config.stages) > 1))
-    return Memory(state, step, evaluation, sampling, total)
+    return Memory(state, gradients, activations, head, evaluation, sampling, PROCESS * cpu)
+
+
+def compiled_bytes(compiled: jax.stages.Compiled) -> int:
+    """Bytes that XLA plans for a program, its arguments and results included; 0 where it does not say."""
+    m = compiled.memory_analysis()
+    if m is None:
+        return 0
+    return m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.temp_size_in_bytes
+
+
+def measured(stage: Stage, train_step: jax.stages.Compiled, path: Path, say: Callable[[str], object]) -> int:
+    """Bytes of the program that trains `stage`, said, and written down in the plan.txt at `path`."""
+    held, analysis = compiled_bytes(train_step), train_step.memory_analysis()
+    state = getattr(analysis, "alias_size_in_bytes", 0)  # what it is given and returns in the same place
+    told = f"{stage.directory}: the compiled step takes {gigabytes(held)}, {gigabytes(state)} of it the state"
+    if told not in (text := path.read_text(encoding="utf-8")):
+        path.write_text(f"{text}{told}\n", encoding="utf-8")
+    say(told)
+    return held
+
+
+def fit(
+    config: Config, stages: Sequence[Stage], compile_step: Callable[[Config, Stage], jax.stages.Compiled]
+) -> tuple[Config, dict[int, jax.stages.Compiled]]:
+    """A complete config with micro_batch=auto settled, and the train steps compiled for it, by stage.
+
+    The largest divisor of batch_size whose training fits memory_budget (0: MEMORY_SHARE of the device's, and
+    recorded) by the estimate, then by XLA's own figures for the stage whose steps are the largest. Raises
+    ConfigError when a single row does not fit, or nothing says how much there is.
+    """
+    budget = config.memory_budget or MEMORY_SHARE * (device_memory() or 0) / 1e9
+    if not budget:
+        raise ConfigError("config.micro_batch=auto: the device does not tell its memory; set memory_budget")
+    told = ""
+    for micro in (n for n in range(config.batch_size, 0, -1) if config.batch_size % n == 0):
+        tried = replace(config, micro_batch=micro, memory_budget=config.memory_budget or round(budget, 3))
+        needed = memory(tried, stages)
+        told = f"estimated {gigabytes(needed.total)}"
+        if needed.total > budget * 1e9:
+            continue
+        largest = max(stages, key=lambda s: (s.density.mean, s.data.per_row))
+        print(f"micro_batch={micro}: {told}; compiling to see ...", file=sys.stderr, flush=True)
+        compiled = compile_step(tried, largest)
+        held = needed.process + compiled_bytes(compiled)
+        if held <= budget * 1e9:
+            return tried, {largest.index: compiled}
+        told = f"compiled {gigabytes(held)}"
+    raise ConfigError(
+        f"config.micro_batch=auto: one row at a time takes more than {budget:.2f} GB ({told}); "
+        "take a smaller model, remat=full with layers=scan, or a larger memory_budget"
+    )
 
 
 @functools.cache

@@ -54,6 +54,71 @@ def _padded(windows: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarr
     return {k: np.pad(v, ((0, -len(v) % multiple), (0, 0))) for k, v in windows.items()}
 
 
+def corrupt_strata(
+    key: jax.Array, tokens: jax.Array, segments: jax.Array, scored: jax.Array,
+    *, stratum: jax.Array, strata: int, mask_id: int,
+) -> diffusion.Corrupted:  # fmt: skip
+    """Rows [B, L] of one segment each, corrupted at t uniform on ((stratum, stratum + 1) / strata).
+
+    stratum int [B] in {0..strata-1}.
+    """
+    rate_key, mask_key = jax.random.split(key)
+    rate = (stratum + jax.random.uniform(rate_key, stratum.shape)) / strata
+    return diffusion.corrupt(mask_key, tokens, segments, scored, rate[:, None], mask_id)
+
+
+def rows_at_a_time(config: Config, rows: int) -> int:
+    """How many of a batch's `rows` meet the network at once: all, or under a budget a micro-batch's."""
+    return math.gcd(rows, config.micro_batch) if config.memory_budget else rows
+
+
+def make_nats(
+    config: Config, forbidden: np.ndarray, mask_id: int, length: int, keep: Callable[[jax.Array], jax.Array]
+) -> Callable[..., jax.Array]:
+    """nats_of(params, tokens, segments, scored, key) -> keep(nats [windows, strata, L] of each token).
+
+    Jitted; the three arrays are [64 // strata, `length`] (one window where that is 0). All strata of a window
+    share a call, so k over them is nearly constant and half the head's work is saved. How many rows meet the
+    network at a time (`rows_at_a_time`) changes no random number, only the last bits of a sum.
+    """
+    strata = config.evaluation.strata
+    group = max(1, 64 // strata)
+    rows, stratum = group * strata, np.tile(np.arange(strata), group)
+    size = -(-group * ((length - 1) * (strata + 1) // 2 + strata) // 64) * 64
+    size = min(size, group * strata * length)
+    # Strata 0 and S - 1, 1 and S - 2, ... go together, so that the parts have about as many masks each.
+    part, order = (
+        rows_at_a_time(config, rows),
+        np.argsort(np.minimum(stratum, strata - 1 - stratum), stable=True),
+    )
+    most = np.ceil((length - 1) * (stratum[order] + 1) / strata) + 1
+    part_size = min(-(-int(most.reshape(-1, part).sum(1).max()) // 64) * 64, part * length)
+
+    @jax.jit
+    def nats_of(
+        params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array, key: jax.Array
+    ) -> jax.Array:
+        tokens, segments, scored = (jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored))
+        network = functools.partial(denoiser, config.model, cast(params, config.precision), forbidden)
+        corrupted = corrupt_strata(
+            key, tokens, segments, scored, stratum=jnp.asarray(stratum), strata=strata, mask_id=mask_id
+        )
+        if part == rows:
+            nats = diffusion.masked_nats(network(segments), tokens, corrupted, size)
+            return keep(nats.reshape(group, strata, length))
+
+        def some(x: Any) -> jax.Array:
+            tokens, segments, corrupted = x
+            return diffusion.masked_nats(network(segments), tokens, corrupted, part_size)
+
+        whole = tokens, segments, corrupted
+        parts = jax.tree.map(lambda x: x[order].reshape(-1, part, length), whole)
+        nats = jax.lax.map(some, parts).reshape(rows, length)[np.argsort(order)]
+        return keep(nats.reshape(group, strata, length))
+
+    return nats_of
+
+
 def make_batches(
     config: Config,
     forbidden: np.ndarray,
@@ -63,36 +128,12 @@ def make_batches(
 ) -> Callable[[Any], Iterator[jax.Array]]:
     """batches(params) -> keep(nats [windows, strata, L] of each token) of a few windows at a time.
 
-    Replicate after replicate; the last batch of each is filled up with empty windows.
-
-    All strata of a window share a batch, so k over them is nearly constant and half the head's work is saved.
-    The random numbers are the same in every call: two calls differ by their weights alone.
+    Replicate after replicate; the last batch of each is filled up with empty windows. The random numbers are
+    the same in every call: two calls differ by their weights alone.
     """
-    strata, replicates = config.evaluation.strata, config.evaluation.replicates
     number, length = windows["tokens"].shape
-    group = max(1, 64 // strata)  # windows in a batch
-    size = -(-group * ((length - 1) * (strata + 1) // 2 + strata) // 64) * 64
-    size = min(size, group * strata * length)
-    stratum = jnp.tile(jnp.arange(strata), group)
-
-    @jax.jit
-    def nats_of(
-        params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array, key: jax.Array
-    ) -> jax.Array:
-        tokens, segments, scored = (jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored))
-        denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments)
-        nats = diffusion.nelbo(
-            denoise_fn,
-            key,
-            tokens,
-            segments,
-            scored,
-            stratum=stratum,
-            strata=strata,
-            mask_id=mask_id,
-            size=size,
-        )
-        return keep(nats.reshape(group, strata, length))
+    group, replicates = max(1, 64 // config.evaluation.strata), config.evaluation.replicates
+    nats_of = make_nats(config, forbidden, mask_id, length, keep)
 
     def batches(params: Any) -> Iterator[jax.Array]:
         padded = _padded(windows, group)
@@ -140,7 +181,7 @@ def make_exact(
     """exact(params) -> keep(nats [W, L] of each token) under the autoregressive twin, by default those [W] of
     each window.
     """
-    number, rows = len(windows["tokens"]), 32
+    number, rows = len(windows["tokens"]), rows_at_a_time(config, 32)
 
     @jax.jit
     def nats_of(params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,10 +28,13 @@ class LossesError(UserError):
     """Losses that cannot be made; one line."""
 
 
-def token_nats(run: Trained, dataset: Dataset) -> np.ndarray:
+def token_nats(
+    run: Trained, dataset: Dataset, look: Callable[[float], object] = lambda share: None
+) -> np.ndarray:
     """float64 [n] nats of each token of the refinement stage's training records, one after the other.
 
-    The share that a token has in the bound of its window; exact for the autoregressive twin.
+    The share that a token has in the bound of its window; exact for the autoregressive twin. `look` is told
+    what share is done.
     """
     config, mask_id = run.config, dataset.special_ids["mask"]
     windows = held_out_windows(dataset, "train", config.model.seq_len)
@@ -40,14 +44,9 @@ def token_nats(run: Trained, dataset: Dataset) -> np.ndarray:
     batches = make_batches(config, run.forbidden, mask_id, windows, lambda nats: nats.mean(axis=1))
     number, replicates = len(windows["tokens"]), config.evaluation.replicates
     found: list[np.ndarray] = []
-    progress = PlanProgress(number * replicates)
-    try:
-        for batch in batches(run.params):
-            found.append(np.asarray(batch, np.float64))
-            done = min(len(found) * len(batch), number * replicates)
-            progress.update(done, "scoring the training sentences")
-    finally:
-        progress.stop()
+    for batch in batches(run.params):
+        found.append(np.asarray(batch, np.float64))
+        look(min(1.0, len(found) * len(batch) / (number * replicates)))
     nats = np.concatenate(found).reshape(replicates, -1, config.model.seq_len)[:, :number].mean(0)
     return nats[windows["scored"]]
 
@@ -104,8 +103,12 @@ def run_command() -> None:
         raise LossesError(f"{dataset.path} was prepared without the places of sentences; prepare it again")
     print(f"loading {given.workdir} ...", file=sys.stderr, flush=True)
     cache_compilations(Path(__file__).resolve().parents[2] / ".jax_cache")
-    run = load(given.workdir, given.weights)
-    lines = by_sentence(records, token_nats(run, dataset))
+    run, progress = load(given.workdir, given.weights), PlanProgress(1.0)
+    try:
+        nats = token_nats(run, dataset, lambda done: progress.update(done, "scoring the training sentences"))
+    finally:
+        progress.stop()
+    lines = by_sentence(records, nats)
     temporary = given.out.with_name(given.out.name + ".tmp")
     try:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -5,7 +5,6 @@ from typing import Any
 
 LONGEST = 3600.0  # seconds that a suggested plan may take
 SHORT = 20_000  # words; with fewer, tiny wrote no sentences (docs/results.md)
-MEMORY_SHARE = 0.8  # of the device's that it may take: estimates err
 
 
 def about_length(info: dict[str, Any]) -> list[str]:
@@ -17,6 +16,7 @@ def about_length(info: dict[str, Any]) -> list[str]:
 
 def suggest(costs: list[tuple], available: int | None, book: str | None) -> list[str]:
     """A table of (plan, parameters, tokens, steps, bytes, seconds), small to large; the plan that fits."""
+    from mdlm_jax.evaluation.estimate import MEMORY_SHARE
     from mdlm_jax.ui.progress import clock
 
     head = f"{'plan':30} {'parameters':>12} {'tokens':>12} {'steps':>8} {'memory':>10} {'time':>8}"

@@ -41,7 +41,7 @@ WRITTEN = re.compile(
     r"(config|dataset|tokenizer|environment|STATUS)\.json(\.tmp)?|(command|plan)\.txt(\.tmp)?|lock"
     r"|metrics\.jsonl(\.tmp)?|events\.out\.tfevents\.[^/]+|report/report\.json(\.tmp)?"
     r"|plugins/profile/[^/]+/[^/]+|wandb/.+"
-    r"|samples/[^/]+\.(json|txt)(\.partial)?"
+    r"|samples/[^/]+\.(json|txt)(\.partial)?|self_training/[^/]+\.(json|array_record)(\.tmp)?"
     r"|(data|\.data\.(partial|old)-\d+)"
     r"/([^/]+\.array_record|(dataset|tokenizer)\.json|difficulty\.csv|data_report\.html(\.tmp)?)"
     r"|checkpoints/\d+_\w+/\d+(\.tmp|\.damaged)?/((meta|MANIFEST)\.json(\.tmp)?|state[^/]*/.+)"

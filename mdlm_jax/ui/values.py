@@ -60,17 +60,27 @@ def field(
     above: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] = (),
+    words: dict[str, Any] | None = None,
     default: Any = dataclasses.MISSING,
 ) -> Any:
-    """A dataclass field with its line of meaning and the values it may have."""
-    metadata = {"doc": doc, "least": least, "above": above, "most": most, "choices": choices}
+    """A dataclass field with its line of meaning and the values it may have; `words` stand for some."""
+    metadata = {
+        "doc": doc,
+        "least": least,
+        "above": above,
+        "most": most,
+        "choices": choices,
+        "words": words or {},
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def _value(kind: Any, value: Any, path: str, meta: Any) -> Any:
     """`value` as bool, int, float or str, inside its field's limits; texts are read: true, 1e3, 10k, 0.5."""
     told = repr(value)
-    if isinstance(value, str) and kind is bool:
+    if isinstance(value, str) and value.strip().lower() in meta["words"]:
+        value = meta["words"][value.strip().lower()]
+    elif isinstance(value, str) and kind is bool:
         value = TRUTHS.get(value.strip().lower(), value)
     elif isinstance(value, str) and kind is not str and (found := NUMBER.fullmatch(value.strip().lower())):
         value = Decimal(found[1].replace("_", "")).scaleb(POWERS[found[2]])

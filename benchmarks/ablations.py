@@ -1,0 +1,132 @@
+"""What each choice of the plan is worth: the same run with one thing changed, over several seeds.
+
+    python benchmarks/ablations.py --book B [--only NAME ...] [--seeds 0 1 2] [--set FIELD=VALUE ...]
+
+Every run is a run directory of its own below --out, so a stopped study goes on where it was; every finished
+run adds a line to --rows (docs/ablations.jsonl, committed). Prints a Markdown table: the mean over seeds, and
+the difference from the first row, seed by seed, with a 95 % interval of Student's t where there are several.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = ROOT / "docs" / "ablations.jsonl"
+# Fields of the plan that a row sets; the first is what the others are compared with.
+STUDY: dict[str, dict[str, object]] = {
+    "mdlm": {},
+    "falling": {"mask_schedule": "curriculum", "full_range_fraction": 0.0},
+    "falling, 30 % full range": {"mask_schedule": "curriculum", "full_range_fraction": 0.3},
+    "smoothing 0.1": {"label_smoothing": 0.1},
+}
+
+
+def train(book: Path, preset: str, name: str, fields: dict[str, object], seed: int, out: Path) -> dict:
+    """The line of one run, trained if it has no report yet."""
+    workdir = out / f"{name.replace(' ', '_').replace(',', '')}-seed{seed}"
+    report = workdir / "report" / "report.json"
+    if not report.exists():
+        command = [
+            sys.executable,
+            str(ROOT / "launch.py"),
+            f"--config={ROOT}/configs/three_stage.py:{preset}",
+        ]
+        command += [
+            f"--workdir={workdir}",
+            f"--data={out / 'data'}",
+            f"--book={book}",
+            f"--config.seed={seed}",
+        ]
+        command += [f"--config.{field}={value}" for field, value in fields.items()]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    found = json.loads(report.read_text(encoding="utf-8"))
+    line = {
+        "book": book.name,
+        "preset": preset,
+        "name": name,
+        "fields": fields,
+        "seed": seed,
+        "commit": commit(),
+    }
+    line |= {"tokens": found["training_tokens"], "flops": found["training_flops"]}
+    for split in ("validation", "test"):
+        line |= {split: found[split]["bits_per_byte"], f"{split}_se": found[split]["bits_per_byte_se"]}
+    return line
+
+
+def commit() -> str:
+    """Of the checkout, with a mark when it has changes."""
+    command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=7", "--exclude=*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def known(rows: Path, line: dict) -> dict | None:
+    """The line of the same run at any commit, where there is one."""
+    same = ("book", "preset", "name", "fields", "seed")
+    lines = map(json.loads, rows.read_text(encoding="utf-8").splitlines()) if rows.exists() else ()
+    return next((found for found in lines if all(found[key] == line[key] for key in same)), None)
+
+
+def table(lines: list[dict]) -> str:
+    """Markdown; `lines` in the order of the study."""
+    names = list(dict.fromkeys(line["name"] for line in lines))
+    by_name = {name: {line["seed"]: line for line in lines if line["name"] == name} for name in names}
+    head = "| change | seeds | tokens | validation | test | against the first, validation | test |"
+    rows = [head, "|---|---|---|---|---|---|---|"]
+    for name, runs in by_name.items():
+        means = [f"{np.mean([run[split] for run in runs.values()]):.3f}" for split in ("validation", "test")]
+        cells = [
+            name,
+            str(len(runs)),
+            f"{np.mean([run['tokens'] for run in runs.values()]) / 1e6:.2f}M",
+            *means,
+        ]
+        for split in ("validation", "test"):
+            first = by_name[names[0]]
+            gaps = [run[split] - first[seed][split] for seed, run in runs.items() if seed in first]
+            shown = f"{np.mean(gaps):+.3f}" if gaps else "-"
+            if len(gaps) > 1:
+                shown += f" ± {stats.sem(gaps) * stats.t.ppf(0.975, len(gaps) - 1):.3f}"
+            cells.append("" if name == names[0] else shown)
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Trains what is missing and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--book", type=Path, required=True)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--only", nargs="+", choices=STUDY, default=list(STUDY))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="in every run")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    a = parser.parse_args()
+    common = dict(text.split("=", 1) for text in a.set)
+    lines = []
+    for seed in a.seeds:
+        for name in a.only:
+            fields = common | STUDY[name]
+            line = {"book": a.book.name, "preset": a.preset, "name": name, "fields": fields, "seed": seed}
+            found = known(a.rows, line)
+            if not found:
+                found = train(a.book.resolve(), a.preset, name, fields, seed, a.out.resolve())
+                with open(a.rows, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(found) + "\n")
+            print(json.dumps(found), file=sys.stderr, flush=True)
+            lines.append(found)
+    lines.sort(key=lambda line: list(STUDY).index(line["name"]))
+    print(table(lines))
+
+
+if __name__ == "__main__":
+    main()
