@@ -190,8 +190,9 @@ def _gauges(entries: list[Entry]) -> str:
     """The last line of training that tells of memory and clipping, in words."""
     last = next((x for x in reversed(entries) if x.get("kind") == "train"), {})
     memory, clipped = number(last.get("peak_memory")), number(last.get("clipped"))
-    told = [f"memory {memory / 1e6:,.0f} MB"] if memory is not None else []
-    return "  ".join(told + [f"{clipped:.0%} of the steps clipped"] * (clipped is not None))
+    told = ["" if memory is None else f"memory {memory / 1e6:,.0f} MB"]
+    told += ["" if clipped is None else f"{clipped:.0%} of the steps clipped"]
+    return "  ".join(filter(None, told))
 
 
 def _eta(status: Entry, now: float) -> float | None:
