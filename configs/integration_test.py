@@ -21,6 +21,7 @@ def get_config(preset: str = "smoke") -> ConfigDict:
     config.soft_masking = 2.0
     config.precision = "float16"
     config.data.importance = "chen2023"
+    config.sample_tokens = 16
     config.micro_batch = config.batch_size // 4
     config.memory_budget = 4.0
     config.model.update(layers="scan", remat="full", dropout=0.1)

@@ -31,6 +31,7 @@ def get_config(preset: str = "base") -> ConfigDict:
     config.soft_masking = 0.0
     config.log_every = 20
     config.checkpoint_every = 1000
+    config.sample_tokens = 0
     config.model = ConfigDict(
         dict(num_layers=12, d_model=768, num_heads=12, seq_len=512, dropout=0.1)
         | dict(qk_norm=True, causal=False, layers="scan", remat="full")

@@ -210,6 +210,9 @@ class Config:
     stages: tuple[StageConfig, ...] = field("the curriculum, in order")
     evaluation: EvaluationConfig = field("the held-out figure")
     sampling: SamplingConfig = field("defaults of the sample command")
+    sample_tokens: int = field(
+        "length of a short text that is written at every validation; 0: none", least=0, most=65_536, default=0
+    )
     init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
     soft_masking: float = field("mask important tokens more often; 0: off", least=0, most=20, default=0.0)
     memory_budget: float = field(

@@ -131,7 +131,7 @@ class Block(nnx.Module):
         # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): others stall on the unigram.
         if c.bf16_products:
             q, k_heads, v_heads = (z.swapaxes(1, 2) for z in (q * q.shape[-1] ** -0.5, k, v))
-            weights = jax.nn.softmax(bf16_product(q, k_heads, -1) + mask)
+            weights = jax.nn.softmax(bf16_product(q, k_heads, -1) + (0.0 if mask is None else mask))
             attended = bf16_product(weights, v_heads, -2).swapaxes(1, 2)
         else:
             narrow = x.dtype != jnp.float16 or jax.default_backend() == "gpu"  # no other takes it in float16

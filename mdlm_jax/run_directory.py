@@ -29,7 +29,12 @@ from mdlm_jax.ui.values import ConfigError, UserError, difference, read_json, wr
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
-FREE = ("log_every", "checkpoint_every", "sampling")  # fields that a run may change on its way
+FREE = (
+    "log_every",
+    "checkpoint_every",
+    "sampling",
+    "sample_tokens",
+)  # fields that a run may change on its way
 
 
 class RunError(UserError):

@@ -17,17 +17,19 @@ from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation import judge
+from mdlm_jax.evaluation.analytics import peak_memory, short_text, stage_figures
 from mdlm_jax.evaluation.estimate import describe, fit, measured, stage_flops
 from mdlm_jax.evaluation.judge import NO_NOTES, Notes, shown
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
-from mdlm_jax.metrics import MetricLog
+from mdlm_jax.metrics import MetricLog, read_lines
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked, recorded
 from mdlm_jax.self_training import mixed
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
+from mdlm_jax.ui.debugging import Aids
 from mdlm_jax.ui.progress import PlanProgress
-from mdlm_jax.ui.values import UserError, read_json, write_json
+from mdlm_jax.ui.values import UserError, read_json, write_json, write_text
 
 SKIPS, ROLL_BACKS = 10, 2  # skipped steps in a row that are too many, and the most roll-backs of a run
 
@@ -64,6 +66,7 @@ class _Run:
     progress: PlanProgress
     stop_signals: list[int]  # filled by the signal handler
     compiled: dict[int, jax.stages.Compiled]  # train steps that settled the micro-batch
+    aids: Aids = dataclasses.field(default_factory=Aids)
 
     def directory(self, stage: Stage) -> Path:
         return self.workdir / "checkpoints" / stage.directory
@@ -72,7 +75,9 @@ class _Run:
         return make_optimizer(self.config.optimizer, stage.data.num_steps, stage.config.rate_scale)
 
 
-def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
+def train_and_evaluate(
+    config: Config, dataset: Dataset, workdir: Path, aids: Aids | None = None
+) -> dict[str, Any]:
     """Trains every stage in `workdir`, evaluates on validation and test, writes and returns report.json.
 
     The order of a resume: (1) the config must be the run's own; (2) the newest stage with an intact
@@ -87,18 +92,19 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
     the directory holds another run.
     """
     config = complete(config, dataset)
-    with locked(workdir):
-        return _train_stages(config, dataset, workdir)
+    aids = aids or Aids()
+    with locked(workdir), aids.at_work(workdir):
+        return _train_stages(config, dataset, workdir, aids)
 
 
-def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
+def _train_stages(config: Config, dataset: Dataset, workdir: Path, aids: Aids) -> dict[str, Any]:
     stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
     if not (config := recorded(config, workdir)).micro_batch:
         config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s, NO_NOTES))
     claim(workdir, config, dataset)
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
-        (workdir / "plan.txt").write_text("\n".join([*screen, *details]) + "\n", encoding="utf-8")
+        write_text(workdir / "plan.txt", "\n".join([*screen, *details]) + "\n")
     print("\n".join([*screen, "       Ctrl-C is safe at any time; the same command goes on"]), flush=True)
     stop: list[int] = []
     handlers = {int(s): signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -112,10 +118,10 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
         signal.signal(number, stop_soon)
     flops = [stage_flops(config, s) for s in stages]
     progress = PlanProgress(sum(flops))
-    log = MetricLog(workdir, progress.say)
+    log = MetricLog(workdir, progress.say, aids.wandb)
     try:
         validate = held_out(config, dataset, workdir, "validation")
-        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, compiled)
+        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, compiled, aids)
         state, notes = _from_where_it_stands(run)
         progress.stop()
         return _report(run, state, notes)
@@ -141,7 +147,9 @@ def _from_where_it_stands(run: _Run) -> tuple[TrainState, Notes]:
                 if stage.index > first:
                     state, notes = _enter(run, stage, state, notes)
                     if run.stop_signals:  # during a measurement; the end of the stage before is saved
-                        raise _stopped(run, f"the end of {run.stages[stage.index - 1].directory}")
+                        last = run.stages[stage.index - 1]
+                        _status(run, "stopped", last, last.data.num_steps, notes["latest"])
+                        raise _stopped(run, f"the end of {last.directory}")
                 state, notes = _train_stage(run, stage, state, notes)
             return state, notes
         except _RollBack as fault:
@@ -158,9 +166,11 @@ def _with_key(state: TrainState, number: int) -> TrainState:
 def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
     """Index of the stage to go on with, its state and what its checkpoint noted."""
     seed, params = run.config.seed, init_params(run.config.model, run.config.seed)
+    for stage in run.stages:
+        checkpoint.tidy(run.directory(stage), run.progress.say)
     for stage in reversed(run.stages):
         path = checkpoint.newest_intact(run.directory(stage), run.progress.say)
-        if path is None:
+        if path is None or not _best_is_intact(run, stage, path):
             continue
         optimizer = run.optimizer(stage)
         like = jax.eval_shape(lambda s=stage, o=optimizer: begin(params, params, o, seed, s))
@@ -184,6 +194,17 @@ def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
     run.log.write("validation", 0, 0, 0, latest)
     run.progress.say(f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {shown(latest)}")
     return 0, state, dict(NO_NOTES)
+
+
+def _best_is_intact(run: _Run, stage: Stage, path: Path) -> bool:
+    """Whether the next stage finds what it begins with; if not, `stage` has to be trained again."""
+    best = path.with_name(str(read_json(path / "meta.json", RunError)["best"]["step"]))
+    carried = [s for s in run.stages[stage.index + 1 :][:1] if s.config.init_from == "best"]
+    if best.name == "-1" or not carried or (wrong := checkpoint.verify(best)) is None:
+        return True
+    run.progress.say(f"checkpoint {best}, the best, is damaged: {wrong}; {stage.directory} begins again")
+    shutil.rmtree(run.directory(stage))
+    return False
 
 
 def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[TrainState, Notes]:
@@ -210,8 +231,8 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[Tr
     return state, notes
 
 
-def compile_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes) -> jax.stages.Compiled:
-    """The train step of `stage` after those that `notes` tell of, compiled; it donates its state."""
+def jitted_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes) -> Any:
+    """The train step of `stage` after those that `notes` tell of; it donates its state."""
     special = dataset.special_ids
     forbidden = forbidden_rows(config.model, dataset.info["vocab_size"], special)
     loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
@@ -219,11 +240,17 @@ def compile_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes) -
     optimizer = make_optimizer(config.optimizer, stage.data.num_steps, *rates)
     sizes = config.optimizer.ema_decay, config.micro_batch, notes["before"]["steps"]
     train_step = make_train_step(loss_fn, optimizer, *sizes, scaled=config.precision == "float16")
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def compile_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes) -> jax.stages.Compiled:
+    """`jitted_step`, compiled."""
+    optimizer = make_optimizer(config.optimizer, stage.data.num_steps)
     params = jax.eval_shape(lambda: init_params(config.model, 0))
     state = jax.eval_shape(lambda p: begin(p, p, optimizer, 0, stage), params)
     batch = {name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
              for name, x in stage.data.source[0].items()}  # fmt: skip
-    return jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+    return jitted_step(dataset, config, stage, notes).lower(state, batch).compile()
 
 
 def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[TrainState, Notes]:
@@ -245,10 +272,12 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
         ready = run.compiled.pop(stage.index, None) if before == NO_NOTES["before"] else None
         train_step = ready or compile_step(run.dataset, config, stage, notes)
         held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
+        if run.aids.debug_nans:  # what is compiled ahead cannot be done again operation by operation
+            train_step = jitted_step(run.dataset, config, stage, notes)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
     for step, batch in enumerate(stage.data.batches(start), start + 1):
-        state, metrics = train_step(state, batch)
+        state, metrics = run.aids.step(train_step, state, batch, f"step {step} of {stage.directory}")
         window.append(metrics)
         jax.block_until_ready(window[-2:][0]["loss"])  # at most one step ahead: a stop comes soon
         tokens += int(batch["scored"].sum())
@@ -268,6 +297,7 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
             raise _fault(run, stage, step, notes, metrics)
         scalars = judge.figures(config, run.dataset, stage, notes, step, window, state.guard)
         scalars["compiled_bytes"] = held
+        scalars["peak_memory"] = peak_memory()
         if tokens:
             scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
         run.log.write("train", stage.index, step, before["steps"] + step, scalars)
@@ -280,18 +310,25 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
             notes = notes | {"latest": latest}
             run.log.write("validation", stage.index, step, before["steps"] + step, latest)
             run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {shown(latest)}")
+            if config.sample_tokens:
+                written = {"text": short_text(config, run.dataset, state.ema)}
+                run.log.write("sample", stage.index, step, before["steps"] + step, written)
             if sound:
                 notes = judge.judged(stage, step, stage is run.stages[-1], notes)
         if settle or (notes["ended"] and notes["entered"] and step < judge.SETTLED):
             seen, told = judge.settled(stage, step, notes, latest if evaluate else _measure(run, state))
             run.log.write("transition", stage.index, step, before["steps"] + step, seen)
             run.progress.say(told)
+        done = step == steps or notes["ended"]
+        if done:
+            lines = list(read_lines(run.log.path))
+            figures = stage_figures(lines, stage.index)
+            run.log.write("stage", stage.index, step, before["steps"] + step, figures)
         if save or stop:  # always with a log line, so that a resumed run averages over the same steps
             notes = notes | ({"sound": step} if save and sound else {})
             kept = {notes["best"]["step"], notes["sound"]}
             checkpoint.save(run.directory(stage), step, state, notes, kept)
         _status(run, "running", stage, step, latest)
-        done = step == steps or notes["ended"]
         if stop and not (done and stage is run.stages[-1]):
             _status(run, "stopped", stage, step, latest)
             raise _stopped(run, f"step {step} of {stage.directory}")

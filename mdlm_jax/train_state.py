@@ -166,9 +166,10 @@ def make_train_step(
         def update(old: tuple) -> tuple:
             updates, opt_state = optimizer.update(grads, old[2], old[0])
             params = optax.apply_updates(old[0], updates)
-            return params, jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, old[1], params), opt_state
+            ema = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, old[1], params)
+            return params, ema, opt_state, optax.tree.norm(updates)
 
-        params, ema, opt_state = jax.lax.cond(finite, update, lambda old: old, old)
+        params, ema, opt_state, moved = jax.lax.cond(finite, update, lambda old: (*old, jnp.float32(0)), old)
         metrics = {
             "loss": loss,
             "mask_rate": mask_rate,
@@ -176,6 +177,7 @@ def make_train_step(
             "parameter_norm": optax.tree.norm(params),
             "clipped": optax.tree.get(opt_state, "clipped", jnp.float32(0)),
             "taken": finite,
+            "update_norm": moved,
         }
         guard = guarded(state.guard, finite, scaled)
         return TrainState(state.step + 1, params, ema, opt_state, state.key, guard), metrics

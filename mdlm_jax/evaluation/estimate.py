@@ -27,7 +27,7 @@ from mdlm_jax.model import ffn_width
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.train_state import init_params, make_loss
 from mdlm_jax.ui.progress import clock
-from mdlm_jax.ui.values import ConfigError
+from mdlm_jax.ui.values import ConfigError, write_text
 
 # The share of the probe's rate that a run sustains, and seconds to compile a program. CPU: measured on two
 # AVX-512 cores (0.33 tiny, 0.41 small, 0.55 base, 0.45 evaluation). Accelerator: assumed, not measured.
@@ -240,7 +240,7 @@ def measured(stage: Stage, train_step: jax.stages.Compiled, path: Path, say: Cal
     state = getattr(analysis, "alias_size_in_bytes", 0)  # what it is given and returns in the same place
     told = f"{stage.directory}: the compiled step takes {gigabytes(held)}, {gigabytes(state)} of it the state"
     if told not in (text := path.read_text(encoding="utf-8")):
-        path.write_text(f"{text}{told}\n", encoding="utf-8")
+        write_text(path, f"{text}{told}\n")
     say(told)
     return held
 
