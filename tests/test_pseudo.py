@@ -18,12 +18,20 @@ from mdlm_jax.evaluation.summary import WRITTEN
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.tokenizer import load_tokenizer
 
-WANTED, SEED = 5, 3
+WANTED, SEED = 8, 3
 
 
 @pytest.fixture(scope="module")
 def dataset(dataset_dir):
     return data.open_dataset(dataset_dir)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow():
+    """Random weights find all text about as likely: of a narrow range some is refused on both sides."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pseudo, "RANGE", (0.3, 0.7))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +131,7 @@ def test_what_is_kept_is_likely_new_and_otherwise_the_book(run, dataset, records
         assert len(changed) and changed.min() >= p.start and changed.max() < p.stop
         assert low <= cost <= high and cost == pytest.approx(again, rel=0.3)  # other masks
         assert not set(p.tokens[p.span]) & set(dataset.special_ids.values())
+    assert told["verdicts"]["too plain"] and told["verdicts"]["too odd"]
     losses = [p.loss for p, _ in kept]
     assert losses == sorted(losses, reverse=True)
 
