@@ -46,7 +46,7 @@ def run(dataset):
     params = jax.tree_util.tree_map_with_path(
         lambda path, x: x * 0.2 if "embed" in jax.tree_util.keystr(path) else x, toy.params
     )
-    sampling = SamplingConfig("interleaved", 2, 1.0, 0, 1.0)
+    sampling = SamplingConfig("interleaved", 2, 2.0, 0, 1.0)
     config = dataclasses.replace(toy.config, sampling=sampling, seed=SEED)
     tokenizer = load_tokenizer(dataset.path / "tokenizer.json")
     return dataclasses.replace(toy, config=config, params=params, tokenizer=tokenizer)
