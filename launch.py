@@ -26,7 +26,8 @@ from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json
 
 ROOT = Path(__file__).resolve().parent
 BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"
-PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder")  # what config.data sets of a preparation
+# What config.data sets of a preparation.
+PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder", "importance")
 SIZES = ("tiny", "small", "base")  # of configs/three_stage.py, for --recommend
 FLAGS = {
     "config": "plan: file.py or file.py:preset (default: that of --workdir's or --init_from's run)",

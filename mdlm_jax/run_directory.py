@@ -176,6 +176,8 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
         directory = workdir / "checkpoints" / f"{stage}_{config.stages[stage - 1].name}"
         told = functools.partial(print, file=sys.stderr)
         if (path := checkpoint.newest_intact(directory, told, aside=False)) is not None:
+            chosen = read_json(path / "meta.json", RunError).get("chosen")  # by a last stage with patience
+            path = path if chosen is None else directory / str(chosen)
             return load_checkpoint(config, dataset, workdir, path, weights)
     raise RunError(f"{workdir} has no intact checkpoint yet")
 

@@ -138,7 +138,7 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
 class Memory:
     """Bytes on the device; all but `state` and `process` only while they run."""
 
-    state: int  # weights, their average, the optimizer state, a step and a key (12 bytes): exact
+    state: int  # weights, their average, the optimizer state, a step, a key and a guard (28 bytes): exact
     gradients: int  # these three are added by a train step
     activations: int
     logits: int
@@ -179,6 +179,7 @@ def _kept(config: Config, density: Density, per_row: int, **changes: Any) -> int
     loss_fn = make_loss(config, allowed, 0, density, per_row)
     tokens = jax.ShapeDtypeStruct((config.micro_batch, model.seq_len), jnp.int32)
     batch = {"tokens": tokens, "segments": tokens, "scored": jax.ShapeDtypeStruct(tokens.shape, bool)}
+    batch |= {"importance": tokens} if config.soft_masking else {}
     vjp = jax.make_jaxpr(lambda p, b: jax.vjp(lambda q: loss_fn(q, b, jax.random.key(0)), p, has_aux=True)[1])
     traced = vjp(jax.eval_shape(lambda: init_params(model, 0)), batch).jaxpr
     given = {id(v) for v in traced.invars}
@@ -212,11 +213,11 @@ def memory(config: Config, stages: Sequence[Stage] = ()) -> Memory:
     block -= _kept(config, *masks, num_layers=1, remat="full")
     params = jax.eval_shape(lambda: init_params(model, 0))
     weights, logits = _bytes(params), 8 * model.vocab_rows  # logits: two copies of a position's
-    state = 12 + 2 * weights + _bytes(jax.eval_shape(make_optimizer(config.optimizer, 1).init, params))
+    state = 28 + 2 * weights + _bytes(jax.eval_shape(make_optimizer(config.optimizer, 1).init, params))
     gradients = weights * (1 + (micro < config.batch_size))
     head = min(kept, logits * scored)
     activations = kept - head + max(0, block - logits * scored)
-    copy, (strata, _, rows) = weights // 2 if config.precision == "bf16" else 0, _protocol(config)
+    copy, (strata, _, rows) = weights // 2 * (config.precision in ("bf16", "float16")), _protocol(config)
     rows = rows_at_a_time(config, rows)
     evaluated = logits * rows * model.seq_len * (strata + 1) // (2 * strata)
     evaluation = copy + max(evaluated, block * rows // micro // 2)  # forward alone holds half a block
@@ -294,8 +295,9 @@ def seconds(config: Config, stages: Sequence[Stage], dataset: Dataset) -> float:
     share, compilation = CPU_PACE if jax.default_backend() == "cpu" else ACCELERATOR_PACE
     flops = RECOMPUTED[model.remat] * sum(stage_flops(config, s) for s in stages)
     position = flops_per_token(model, (strata + 1) / (2 * strata)) / 3  # forward alone
-    # Within a stage, at its start (of the first only if it has weights from a run); the test at the end.
-    validations = (config.evaluation.per_stage + 1) * len(stages) - (not config.init_from)
+    # Within a stage, at its start (of the first only if it has weights from a run) and soon after that of a
+    # later one; the test at the end.
+    validations = (config.evaluation.per_stage + 2) * len(stages) - 1 - (not config.init_from)
     for split, times in (("validation", validations), ("test", 1)):
         windows = len(held_out_windows(dataset, split, model.seq_len)["tokens"])
         flops += times * replicates * -(-windows * strata // rows) * rows * model.seq_len * position
