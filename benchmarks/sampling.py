@@ -30,7 +30,6 @@ import numpy as np
 from held_out import train
 
 from mdlm_jax import generation
-from mdlm_jax.configuration import RANKED, SAMPLING_PRESETS, Request, SamplingConfig
 from mdlm_jax.evaluation.candidates import generate
 from mdlm_jax.evaluation.likelihood import held_out_windows, make_exact
 from mdlm_jax.evaluation.losses import dataset_of
@@ -38,6 +37,7 @@ from mdlm_jax.evaluation.style import diversity
 from mdlm_jax.laws import Law
 from mdlm_jax.run_directory import Trained, cache_compilations, load
 from mdlm_jax.sampler import Plan, SampleState, begin, most_steps, sample_step
+from mdlm_jax.ui.request import RANKED, SAMPLING_PRESETS, Request, SamplingConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 Figures = dict[str, tuple[float, float]]  # mean and standard error

@@ -38,10 +38,10 @@ from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.data import RowSource, StageData
 from mdlm_jax.diffusion import Density, capacity
 from mdlm_jax.evaluation.estimate import count_parameters, flops_per_token
-from mdlm_jax.metrics import MetricLog
 from mdlm_jax.model import ffn_width
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
+from mdlm_jax.ui.metrics import MetricLog
 
 SPECIAL = {"pad": 0, "mask": 1, "eos": 2}
 ROWS = {"small": 128, "tiny": 1088}  # of vocabulary: characters; what `tiny` has on the built-in book

@@ -20,13 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mdlm_jax.configuration import ModelConfig, SampleError, SamplingConfig, unused
+from mdlm_jax.configuration import ModelConfig
 from mdlm_jax.diffusion import subs
 from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law
 from mdlm_jax.run_directory import Trained
 from mdlm_jax.sampler import Plan, sample, sample_stream
 from mdlm_jax.train_state import build
+from mdlm_jax.ui.request import SampleError, SamplingConfig, unused
 
 
 class Context(NamedTuple):

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mdlm_jax import frames
-from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.evaluation.summary import no_run
 from mdlm_jax.ui import cli, modes, options, terminal
 from mdlm_jax.ui.prompt_loop import prompt_loop
 from mdlm_jax.ui.replay import replay
+from mdlm_jax.ui.request import Request, SampleError, SamplingConfig
 
 
 def run_command() -> int:

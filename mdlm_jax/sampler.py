@@ -33,9 +33,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdlm_jax.configuration import IN_ORDER
 from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law, certainty, draw, penalise, written_by
+from mdlm_jax.ui.request import IN_ORDER
 
 BURST = 16  # steps of a stream that one dispatch may hold
 # Seconds that a step of a network took last; moves no token.

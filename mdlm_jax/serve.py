@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.evaluation.summary import no_run
 from mdlm_jax.ui import cli, options
 from mdlm_jax.ui.jobs import Engine, Frames, Work
 from mdlm_jax.ui.protocol import hello
+from mdlm_jax.ui.request import Request, SampleError, SamplingConfig
 
 GAPS = 8  # of unknown length in a text: choosing one takes a while in which nothing can be seen or stopped
 

@@ -9,10 +9,11 @@ import pytest
 from test_train import arrays, last_checkpoints, light, small, timeless, written  # noqa: F401
 
 from configs import three_stage
-from mdlm_jax import checkpoint, metrics, train
+from mdlm_jax import checkpoint, train
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
 from mdlm_jax.run_directory import load
+from mdlm_jax.ui import metrics
 
 pytestmark = pytest.mark.usefixtures("light")
 

@@ -11,12 +11,12 @@ from test_generation import LENGTH, SPECIAL, toy_run
 from toys import quick_jit
 
 from mdlm_jax import run_directory
-from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.evaluation import candidates, style
 from mdlm_jax.evaluation.candidates import LENGTHS, choose_gaps, generate, pieces
 from mdlm_jax.evaluation.likelihood import gap_nats
 from mdlm_jax.generation import Gap, finish
 from mdlm_jax.train_state import denoiser
+from mdlm_jax.ui.request import Request, SampleError, SamplingConfig
 
 replace = dataclasses.replace
 COLD = SamplingConfig(sampler="confidence", steps=12, temperature=0.5, top_k=0, top_p=1.0)

@@ -11,11 +11,11 @@ import toys
 
 import launch
 from configs import one_epoch, three_stage
-from mdlm_jax import metrics
 from mdlm_jax.configuration import resolve
 from mdlm_jax.evaluation import architecture
 from mdlm_jax.evaluation.analytics import stage_figures
 from mdlm_jax.train_state import init_params
+from mdlm_jax.ui import metrics
 from mdlm_jax.ui.debugging import Aids, NotANumber, location, span
 from mdlm_jax.ui.values import UserError, flat
 

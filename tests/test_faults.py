@@ -18,8 +18,9 @@ import pytest
 from conftest import soak_count
 from forked import Run
 
-from mdlm_jax import checkpoint, metrics
+from mdlm_jax import checkpoint
 from mdlm_jax.evaluation.summary import WRITTEN
+from mdlm_jax.ui import metrics
 
 # The smoke plan, smaller, since most of a start is tracing; the last stage begins with the best weights of
 # the one before.

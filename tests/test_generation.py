@@ -15,13 +15,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from toys import NETWORK, config, quick_jit, random_params
 
 from mdlm_jax import generation, sampler
-from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.data import Dataset
 from mdlm_jax.diffusion import autoregressive_nats
 from mdlm_jax.evaluation.candidates import pieces
 from mdlm_jax.generation import Document, Gap, finish, for_twin, next_window, unmask
 from mdlm_jax.run_directory import Trained
 from mdlm_jax.train_state import denoiser
+from mdlm_jax.ui.request import Request, SampleError, SamplingConfig
 
 SPECIAL = {"pad": 0, "mask": 1, "sep": 2, "eos": 3}
 LETTERS = " abcdefghijk"  # tokens 4 to 15

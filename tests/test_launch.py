@@ -16,11 +16,12 @@ from conftest import REPO, built_in_chapters
 
 import launch as program
 from configs import fields, three_stage
-from mdlm_jax import checkpoint, metrics, runs
+from mdlm_jax import checkpoint, runs
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import DataError
 from mdlm_jax.run_directory import load, read_config
 from mdlm_jax.train_state import init_params
+from mdlm_jax.ui import metrics
 from mdlm_jax.ui.values import UserError, flat
 
 SMOKE = "configs/three_stage.py:smoke"

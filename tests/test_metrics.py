@@ -11,8 +11,8 @@ import sys
 import pytest
 from conftest import REPO
 
-from mdlm_jax import metrics
 from mdlm_jax.evaluation.summary import WRITTEN
+from mdlm_jax.ui import metrics
 from mdlm_jax.ui.curves import Curves, WandbWriter
 from mdlm_jax.ui.values import UserError
 
@@ -69,7 +69,7 @@ def test_tensorboard_finds_the_scalars_of_a_run(smoke_run, child_env):
 def test_events_without_tensorflow(tmp_path, child_env):
     code = (
         "import sys; sys.modules['clu'] = sys.modules['tensorflow'] = None\n"
-        "from pathlib import Path; from mdlm_jax.metrics import MetricLog\n"
+        "from pathlib import Path; from mdlm_jax.ui.metrics import MetricLog\n"
         "log = MetricLog(Path(sys.argv[1]))\n"
         "log.write('train', 0, 1, 1, {'loss': 2.5})\n"
         "log.write('train', 1, 3, 7, {'loss': 1.25, 'name': 'text'})\n"
@@ -241,7 +241,7 @@ def test_weights_and_biases_offline(tmp_path, child_env):
     (tmp_path / "config.json").write_text('{"seed": 4}')
     code = (
         "import sys; sys.modules['clu'] = sys.modules['tensorflow'] = None\n"
-        "from pathlib import Path; from mdlm_jax.metrics import MetricLog\n"
+        "from pathlib import Path; from mdlm_jax.ui.metrics import MetricLog\n"
         "log = MetricLog(Path(sys.argv[1]), wandb=True)\n"
         "log.write('train', 0, 1, 1, {'loss': 2.5})\n"
         "log.write('sample', 0, 1, 1, {'text': 'It was'})\n"

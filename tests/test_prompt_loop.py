@@ -2,9 +2,9 @@
 
 import pytest
 
-from mdlm_jax.configuration import SampleError
 from mdlm_jax.ui.options import NAMES, settings_of
 from mdlm_jax.ui.prompt_loop import prompt_loop
+from mdlm_jax.ui.request import SampleError
 
 
 def played(script, write=None, first=0):

@@ -9,9 +9,9 @@ from conftest import soak_count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdlm_jax.configuration import SamplingConfig
 from mdlm_jax.ui.options import settings_of
 from mdlm_jax.ui.protocol import LARGEST, MOST, Branch, Follow, Stop, Write, hello, parse
+from mdlm_jax.ui.request import SamplingConfig
 from mdlm_jax.ui.trajectory import plain
 from mdlm_jax.ui.values import UserError
 

@@ -12,11 +12,12 @@ import pytest
 from test_losses import toy_run
 
 from mdlm_jax import checkpoint, curriculum, data
-from mdlm_jax.configuration import SamplingConfig, StageConfig
+from mdlm_jax.configuration import StageConfig
 from mdlm_jax.evaluation import pseudo, style
 from mdlm_jax.evaluation.summary import WRITTEN
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.tokenizer import load_tokenizer
+from mdlm_jax.ui.request import SamplingConfig
 
 WANTED, SEED = 5, 3
 

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mdlm_jax import frames, generation, run_directory, sample, sampler
-from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SampleError, SamplingConfig
 from mdlm_jax.evaluation.candidates import generate
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.ui.options import WHAT, settings_of
+from mdlm_jax.ui.request import SAMPLING_PRESETS, Request, SampleError, SamplingConfig
 
 QUICK = SamplingConfig(sampler="ancestral", steps=4, temperature=0.8, top_k=0, top_p=0.95)
 SPECIALS = ("[PAD]", "[MASK]", "[SEP]", "[EOS]")

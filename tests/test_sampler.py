@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from toys import FORBIDDEN, LETTERS, MASK, PROMPT, TABLE, V, denoise, probabilities, quick_jit
 
 from mdlm_jax import sampler
-from mdlm_jax.configuration import IN_ORDER, RANKED
 from mdlm_jax.diffusion import subs
 from mdlm_jax.laws import Law
 from mdlm_jax.sampler import Plan, sample, sample_stream
+from mdlm_jax.ui.request import IN_ORDER, RANKED
 
 NEUTRAL = Law()
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from test_train import arrays, last_checkpoints, light, small, written  # noqa: F401  (light is a fixture)
 
 from configs import three_stage
-from mdlm_jax import metrics, train
+from mdlm_jax import train
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import RowSource, StageData, open_dataset
 from mdlm_jax.self_training import mix
+from mdlm_jax.ui import metrics
 
 SPECIAL = {"pad": 0, "mask": 1, "sep": 2, "eos": 3}
 

@@ -19,12 +19,13 @@ from conftest import REPO, SMOKE, launch_command, once, soak_count
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import autoregressive, single_stage
-from mdlm_jax import checkpoint, curriculum, metrics, train
+from mdlm_jax import checkpoint, curriculum, train
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
 from mdlm_jax.evaluation.judge import NO_NOTES
 from mdlm_jax.run_directory import read_config
 from mdlm_jax.train_state import init_params
+from mdlm_jax.ui import metrics
 from mdlm_jax.ui.curves import EventWriter
 from mdlm_jax.ui.values import write_json
 

@@ -14,12 +14,12 @@ import numpy as np
 import simple_websocket
 from toys import MASK, PAD, TABLE, L, denoise
 
-from mdlm_jax.configuration import SamplingConfig
 from mdlm_jax.frames import SampleFrame
 from mdlm_jax.laws import Law
 from mdlm_jax.sampler import Plan, sample_stream
 from mdlm_jax.ui import protocol
 from mdlm_jax.ui.jobs import Engine, Frames, Work
+from mdlm_jax.ui.request import SamplingConfig
 from mdlm_jax.ui.server import Gate, Server
 from mdlm_jax.ui.values import UserError
 

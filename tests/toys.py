@@ -15,12 +15,12 @@ from mdlm_jax.configuration import (
     EvaluationConfig,
     ModelConfig,
     OptimizerConfig,
-    SamplingConfig,
     StageConfig,
 )
 from mdlm_jax.diffusion import subs
 from mdlm_jax.laws import Law
 from mdlm_jax.model import Transformer
+from mdlm_jax.ui.request import SamplingConfig
 
 LETTERS, MASK, PAD, V, L = 4, 4, 5, 6, 4
 FORBIDDEN = np.isin(np.arange(V), (MASK, PAD))

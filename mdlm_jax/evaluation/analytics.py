@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 
-from mdlm_jax.configuration import Config, Request
+from mdlm_jax.configuration import Config
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation.candidates import generate
 from mdlm_jax.generation import finish
 from mdlm_jax.run_directory import Trained
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.train_state import forbidden_rows
+from mdlm_jax.ui.request import Request
 
 OF_THE_CLOCK = ("seconds", "tokens_per_second")  # which a run done again does not repeat
 

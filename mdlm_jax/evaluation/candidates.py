@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from mdlm_jax.configuration import Request, SampleError, SamplingConfig
 from mdlm_jax.data import Dataset
 from mdlm_jax.evaluation import style
 from mdlm_jax.evaluation.likelihood import gap_nats
@@ -19,6 +18,7 @@ from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.frames import SampleFrame
 from mdlm_jax.generation import Document, Frames, Gap, Piece, document, finish, for_twin, unmask
 from mdlm_jax.run_directory import Trained
+from mdlm_jax.ui.request import Request, SampleError, SamplingConfig
 
 LONGEST = Request.__dataclass_fields__["length"].metadata["most"]  # tokens of all gaps
 GAP = re.compile(r"_{4,}|\[MASK:(\d{1,9})\]|\[EDIT:([^\]]+)\]")

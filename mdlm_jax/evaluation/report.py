@@ -9,7 +9,7 @@ from mdlm_jax.evaluation.analytics import OF_THE_CLOCK, stage_figures
 from mdlm_jax.evaluation.estimate import count_parameters
 from mdlm_jax.evaluation.likelihood import held_out
 from mdlm_jax.evaluation.ngram import held_out_bits_per_byte
-from mdlm_jax.metrics import read_lines
+from mdlm_jax.ui.metrics import read_lines
 
 
 def report(

@@ -7,15 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mdlm_jax.configuration import (
-    SAMPLING_PRESETS,
-    Request,
-    SampleError,
-    SamplingConfig,
-    check_sampling,
-    unused,
-)
 from mdlm_jax.ui import cli, terminal
+from mdlm_jax.ui.request import SAMPLING_PRESETS, Request, SampleError, SamplingConfig, check_sampling, unused
 from mdlm_jax.ui.values import ConfigError, UserError, build, nearest, read_json
 
 Values = dict[str, Any]

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from typing import Any
 
-from mdlm_jax.configuration import SAMPLING_PRESETS, Request, SamplingConfig
+from mdlm_jax.ui.request import SAMPLING_PRESETS, Request, SamplingConfig
 from mdlm_jax.ui.values import UserError, nearest
 
 LARGEST = 65_536  # bytes of a message
