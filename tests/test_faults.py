@@ -72,7 +72,12 @@ def arrays(path: Path) -> dict[str, tuple]:
 
 def losses(workdir: Path) -> list[tuple]:
     """Every line of metrics that is a figure of the weights."""
-    clock = ("tokens_per_second", "seconds", "peak_memory")
+    clock = (
+        "tokens_per_second",
+        "seconds",
+        "peak_memory",
+        "compiled_bytes",
+    )  # of the process and its machine
     lines = (x for x in metrics.read_lines(workdir / "metrics.jsonl") if x["kind"] != "sample")
     return [tuple((k, v) for k, v in line.items() if k not in clock) for line in lines]
 

@@ -66,11 +66,10 @@ def workdir(tmp_path):
 def test_memory_clipping_and_the_text_of_the_training_are_shown(tmp_path):
     last = {"kind": "train", "stage": 1, "step": 60, "loss": 4.0, "peak_memory": 1.5e9, "clipped": 0.25}
     texts = [{"kind": "sample", "stage": 1, "step": s, "text": f"text {s}"} for s in (30, 60)]
-    monitor_ = Monitor(put(tmp_path / "run", lines=[*LINES, last, *texts, {"kind": "sample", "text": 3}]))
-    run = monitor_.read(True, NOW)
-    assert run.gauges == "memory 1,500 MB  25% of the steps clipped" and run.gauges in monitor.plain(run)
-    assert run.sample == ("2_refinement 60", "text 60")
-    assert monitor_.read(True, NOW, ("2_refinement/70", "newer")).sample[1] == "newer"
+    read = Monitor(put(tmp_path / "run", lines=[*LINES, last, *texts, {"kind": "sample", "text": 3}])).read
+    run, gauges = read(True, NOW), "memory 1,500 MB  25% of the steps clipped"
+    assert gauges in monitor.plain(run) and run.sample == ("2_refinement 60", "text 60")
+    assert read(True, NOW, ("2_refinement/70", "newer")).sample[1] == "newer"
     assert Monitor(put(tmp_path / "old")).read(True, NOW).gauges == ""
 
 
@@ -196,9 +195,8 @@ def test_whatever_the_files_hold_is_shown_within_the_screen(
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_page_holds_what_matters(workdir, width):
-    run = Monitor(put(workdir, **{"report/report": REPORT})).read(
-        True, NOW, ("2_refinement/50", "A text. " * 20)
-    )
+    text = "2_refinement/50", "A text. " * 20
+    run = Monitor(put(workdir, **{"report/report": REPORT})).read(True, NOW, text)
     told = monitor.screen(run, width, 60).plain
     parts = ("running", "A [b]book[/b]", "epoch 7 of 12", "62 %  ETA 80 s", "5.90 █", " 4.50", "2.500")
     parts += ("byte 5-gram", "a text of 2_refinement/50", "3.250 +- 0.013")

@@ -15,21 +15,27 @@ class EventWriter:
     """clu's names (`write_scalars`, ...) on tensorboard's event writer, where TensorFlow has no wheel."""
 
     def __init__(self, directory: Path):
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._writer = EventFileWriter(str(directory))
+        # Not its EventFileWriter, whose thread would fill the terminal when the disk is full.
+        self._file = open(directory / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}", "wb")  # noqa: SIM115
+        self._records = RecordWriter(self._file)
+        self._add(file_version="brain.Event:2")
+
+    def _add(self, **fields: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
     def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
         """Adds one event with all scalars."""
-        from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self._add(step=step, summary=Summary(value=values))
 
     def write_texts(self, step: int, texts: dict[str, str]) -> None:
         """Adds one event with all texts."""
-        from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
         from tensorboard.compat.proto.tensor_pb2 import TensorProto
         from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -41,15 +47,15 @@ class EventWriter:
             )
             for n, text in texts.items()
         ]
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self._add(step=step, summary=Summary(value=values))
 
     def flush(self) -> None:
         """Writes what is buffered."""
-        self._writer.flush()
+        self._file.flush()
 
     def close(self) -> None:
         """Flushes and closes the file."""
-        self._writer.close()
+        self._file.close()
 
 
 class WandbWriter:
