@@ -20,7 +20,7 @@ from typing import Any
 import configs
 from data_prep.config import PrepConfig, PrepError
 from mdlm_jax.configuration import Config, resolve
-from mdlm_jax.ui import cli
+from mdlm_jax.ui import cli, processes
 from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json
 
 ROOT = Path(__file__).resolve().parent
@@ -36,6 +36,7 @@ FLAGS = {
     "workdir": "directory of the run (default: runs/<book>-<config>-<preset>)",
     "data": "directory of prepared shards (default: <workdir>/data)",
     "init_from": "run whose weights and tokenizer this one starts from",
+    "distributed": "this process among several: host:port,processes,number, or auto (docs/scaling.md)",
 }
 SWITCHES = {
     "print_config": "print every field of the plan as a flag, and stop",
@@ -311,6 +312,17 @@ def launch(argv: list[str]) -> None:
     plan, _, preset = (flags["config"] or config.init_from).partition(":")
     name = "-".join(filter(None, (Path(book).stem.replace(":", "_"), Path(plan).stem, preset)))
     workdir = Path(flags["workdir"] or f"runs/{name}")
+    if not flags["distributed"]:
+        return run(flags, config, book, workdir, workdir)
+    start_jax()
+    index = processes.connect(flags["distributed"])
+    with processes.told_when_lost(), processes.apart(index, workdir) as ours:
+        run(flags, config, book, workdir, ours)
+
+
+def run(flags: dict[str, Any], config: Config, book: str, workdir: Path, ours: Path) -> None:
+    """Prepares, trains and shows; `ours` is the directory that this process writes into."""
+    given = flags["book"]
     if workdir.is_file():
         raise cli.UsageError(f"--workdir: {workdir} is a file; name a directory")
     if flags["data"] and (Path(flags["data"]) / "data" / "dataset.json").exists():
@@ -333,17 +345,21 @@ def launch(argv: list[str]) -> None:
     # Prepared data that cannot be made again from what was given are used as they are, never replaced.
     if (flags["data"] or (resuming and not given)) and (data / "dataset.json").exists():
         check_prepared(config, given, data, tokenizer)
-    else:
+    elif workdir == ours:
         prepare(config, book, data, tokenizer)
     start_jax()
     from mdlm_jax.data import open_dataset
     from mdlm_jax.train import train_and_evaluate
 
+    if flags["distributed"]:
+        processes.wait("prepared")
     dataset = open_dataset(data)
+    if flags["distributed"]:
+        processes.check_same(repr((config, dataset.info)))
     for line in about_length(dataset.info):
         print(line)
-    train_and_evaluate(config, dataset, workdir)
-    show(workdir, config)
+    train_and_evaluate(config, dataset, ours)
+    show(ours, config)
 
 
 def finished(workdir: Path) -> bool:
@@ -379,4 +395,4 @@ def command() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(command, "nothing is lost, the same command starts again"))
+    processes.leave(cli.run(command, "nothing is lost, the same command starts again"))

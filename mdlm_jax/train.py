@@ -12,11 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
+from mdlm_jax.devices import ROWS, largest, make_mesh, place, shardings
 from mdlm_jax.evaluation.estimate import critical_compute, describe, fit, measured, stage_flops
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
@@ -60,6 +62,9 @@ class _Run:
     stop_signals: list[int]  # filled by the signal handler
     compiled: dict[int, jax.stages.Compiled]  # train steps that settled the micro-batch
 
+    def place(self, state: TrainState) -> TrainState:
+        return place(state, shardings(state, make_mesh(self.config)))
+
     def directory(self, stage: Stage) -> Path:
         return self.workdir / "checkpoints" / stage.directory
 
@@ -76,9 +81,10 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
     one before.
 
     Raises Stopped after a signal (everything saved), Diverged when the loss is not finite, RunError when the
-    directory holds another run.
+    directory holds another run, ConfigError when the devices cannot share a step.
     """
     config = complete(config, dataset)
+    make_mesh(config)  # a mistake in it is told before anything is written
     with locked(workdir):
         return _train_stages(config, dataset, workdir)
 
@@ -112,8 +118,8 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
         state, notes = _train_stage(run, stages[first], state, notes)
         for stage in stages[first + 1 :]:
             state = _enter(run, stage, state, notes)
-            if stop:  # during a measurement; the end of the stage before is saved
-                raise _stopped(run, f"the end of {stages[stage.index - 1].directory}")
+            if number := largest(sum(stop[:1])):  # while measuring; the end of the stage before is saved
+                raise _stopped(number, f"the end of {stages[stage.index - 1].directory}")
             state, notes = _train_stage(run, stage, state, dict(NO_NOTES))
         progress.stop()
         return _report(run, state, notes["latest"])
@@ -133,20 +139,20 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
             continue
         optimizer = run.optimizer(stage)
         like = jax.eval_shape(lambda s=stage, o=optimizer: begin(params, params, o, seed, s))
-        state = checkpoint.restore(path, like)
+        state = checkpoint.restore(path, like, put=run.place)
         run.log.cut_back(stage.index, int(state.step))
         run.progress.say(f"Resumed {stage.directory} at step {int(state.step)} of {stage.data.num_steps}")
         return stage.index, state, read_json(path / "meta.json", RunError)
     run.log.cut_back(-1, 0)
     stage, source = run.stages[0], Path(run.config.init_from)
     if not run.config.init_from:
-        return 0, begin(params, params, run.optimizer(stage), seed, stage), dict(NO_NOTES)
+        return 0, run.place(begin(params, params, run.optimizer(stage), seed, stage)), dict(NO_NOTES)
     check_start(run.config)
     trained = load(source)
     theirs, ours = (d.info["tokenizer"]["sha256"] for d in (trained.dataset, run.dataset))
     if theirs != ours:
         raise RunError(f"the data are not prepared with the tokenizer of {source}; let launch.py do it")
-    state = begin(trained.params, trained.params, run.optimizer(stage), seed, stage)
+    state = run.place(begin(trained.params, trained.params, run.optimizer(stage), seed, stage))
     # As a checkpoint: from here on the run stands alone.
     checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
     latest = _measure(run, state)
@@ -161,10 +167,11 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) ->
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
         last, path = state, run.directory(run.stages[stage.index - 1]) / str(before["step"])
-        state = checkpoint.restore(path, last)
+        state = checkpoint.restore(path, last, put=run.place)
         jax.tree.map(lambda x: x.delete(), last)  # the caller holds it: there would be two states
     old, (state, checks) = state, transition(state, run.optimizer(stage), run.config.seed, stage)
     jax.tree.map(lambda x: x.delete(), old)
+    state = run.place(state)
     after = _measure(run, state, "measuring again, as the next stage begins ...")
     run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
     scalars: dict[str, Any] = {name: int(passed) for name, passed in checks.items()}
@@ -179,13 +186,16 @@ def compile_step(dataset: Dataset, config: Config, stage: Stage) -> jax.stages.C
     forbidden = forbidden_rows(config.model, dataset.info["vocab_size"], special)
     loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
     optimizer = make_optimizer(config.optimizer, stage.data.num_steps, stage.config.rate_scale)
-    decay = config.optimizer.ema_decay
-    train_step = make_train_step(loss_fn, optimizer, decay, config.micro_batch, stage.steps_before)
+    decay, mesh, before = config.optimizer.ema_decay, make_mesh(config), stage.steps_before
+    train_step = make_train_step(loss_fn, optimizer, decay, config.micro_batch, before, mesh)
     params = jax.eval_shape(lambda: init_params(config.model, 0))
     state = jax.eval_shape(lambda p: begin(p, p, optimizer, 0, stage), params)
     batch = {name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
              for name, x in stage.data.source[0].items()}  # fmt: skip
-    return jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+    given = shardings(state, mesh), NamedSharding(mesh, ROWS)
+    made = given[0], NamedSharding(mesh, PartitionSpec())  # figures: in every process
+    step = jax.jit(train_step, donate_argnums=0, in_shardings=given, out_shardings=made)
+    return step.lower(state, batch).compile()
 
 
 def _train_stage(
@@ -211,18 +221,21 @@ def _train_stage(
         held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
-    for step, batch in enumerate(stage.data.batches(start), start + 1):
-        state, metrics = train_step(state, batch)
+    rows, part, parts = NamedSharding(make_mesh(config), ROWS), jax.process_index(), jax.process_count()
+    for step, batch in enumerate(stage.data.batches(start, part, parts), start + 1):
+        state, metrics = train_step(state, place(batch, dict.fromkeys(batch, rows)))
         window.append(metrics)
         jax.block_until_ready(window[-2:][0]["loss"])  # at most one step ahead: a stop comes soon
-        tokens += int(batch["scored"].sum())
+        tokens += int(batch["scored"].sum()) * parts  # about
         if step == start + 1:
             jax.block_until_ready(state.step)  # compiled by now: the pace begins here
             run.progress.restart(flops_before + stage_flops * step / steps)
             began, tokens = time.perf_counter(), 0
-        stop = run.stop_signals[:1]  # looked at once: one that comes later waits for the next step
-        save = step % config.checkpoint_every == 0 or step in evaluate_at or bool(stop)
-        if not save and step % config.log_every:
+        save = step % config.checkpoint_every == 0 or step in evaluate_at
+        due = save or step % config.log_every == 0  # here processes wait for each other anyway, and agree
+        # Looked at once: one that comes later waits for the next step.
+        stop = largest(sum(run.stop_signals[:1])) if due or parts == 1 else 0
+        if not (due or stop):
             continue
         scalars = {k: float(np.mean([float(m[k]) for m in window])) for k in metrics}
         for name, value in scalars.items():  # the weights' norm too: they go bad a step before the loss
@@ -254,18 +267,17 @@ def _train_stage(
             run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {_figure(latest)}")
             if notes["best"]["step"] < 0 or latest["bits_per_byte"] < notes["best"]["bits_per_byte"]:
                 notes["best"] = {"step": step, "bits_per_byte": latest["bits_per_byte"]}
-        if save:  # always with a log line, so that a resumed run averages over the same steps
+        if save or stop:  # always with a log line, so that a resumed run averages over the same steps
             checkpoint.save(run.directory(stage), step, state, notes, keep={notes["best"]["step"]})
         _status(run, "running", stage, step, latest)
         if stop and not (step == steps and stage is run.stages[-1]):
             _status(run, "stopped", stage, step, latest)
-            raise _stopped(run, f"step {step} of {stage.directory}")
+            raise _stopped(stop, f"step {step} of {stage.directory}")
         window, began, tokens = [], time.perf_counter(), 0
     return state, notes
 
 
-def _stopped(run: _Run, where: str) -> Stopped:
-    number = run.stop_signals[0]
+def _stopped(number: int, where: str) -> Stopped:
     text = f"{signal.Signals(number).name}: saved at {where}; the same command goes on from there"
     return Stopped(text, 130 if number == signal.SIGINT else 75)
 
@@ -298,7 +310,7 @@ def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any
 def _report(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
     """The figures of the finished run (`latest`: validation at its end); measured and written once."""
     path = run.workdir / "report" / "report.json"
-    if not path.exists():
+    if largest(not path.exists()):
         run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
         done = sum(s.data.tokens for s in run.stages), sum(run.flops)

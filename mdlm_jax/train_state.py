@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from mdlm_jax import diffusion
 from mdlm_jax.configuration import Config, ModelConfig
+from mdlm_jax.devices import summed
 from mdlm_jax.model import Transformer
 
 Batch = dict[str, jax.Array]
@@ -100,31 +102,36 @@ def make_train_step(
     ema_decay: float,
     micro_batch: int,
     steps_before: int,
+    mesh: Mesh | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure train step: gradients of the micro-batches, one update, one step of the weight average.
 
-    `steps_before` are the optimizer steps of earlier stages: the average's warm-up goes on.
+    `steps_before` are the optimizer steps of earlier stages: the average's warm-up goes on. The devices of
+    `mesh` take equal shares of the micro-batches.
     """
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        micros = jax.tree.map(lambda x: x.reshape(-1, micro_batch, *x.shape[1:]), batch)
-        number = micros["tokens"].shape[0]
-        # Every micro-batch's mean counts by its scored tokens, so that the split does not change the loss.
-        share = micros["scored"].sum((1, 2)) / jnp.maximum(micros["scored"].sum(), 1)
+    @functools.partial(summed, mesh=mesh)
+    def accumulated(params: Any, inputs: tuple, key: jax.Array) -> Any:
+        """Sums of loss, mask rate and gradients over the micro-batches of `inputs`."""
 
         def accumulate(total: Any, x: tuple) -> tuple[Any, None]:
             i, micro, weight = x
             gradient = jax.value_and_grad(loss_fn, has_aux=True)
-            (loss, rate), grads = gradient(state.params, micro, jax.random.fold_in(key, i))
+            (loss, rate), grads = gradient(params, micro, jax.random.fold_in(key, i))
             return jax.tree.map(lambda t, g: t + weight * g, total, (loss, rate, grads)), None
 
-        zero = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params))
-        inputs = (jnp.arange(number), micros, share)
-        if number == 1:  # no loop, so that XLA sees one straight program
-            (loss, mask_rate, grads), _ = accumulate(zero, jax.tree.map(lambda x: x[0], inputs))
-        else:
-            (loss, mask_rate, grads), _ = jax.lax.scan(accumulate, zero, inputs)
+        zero = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, params))
+        if len(inputs[0]) == 1:  # no loop, so that XLA sees one straight program
+            return accumulate(zero, jax.tree.map(lambda x: x[0], inputs))[0]
+        return jax.lax.scan(accumulate, zero, inputs)[0]
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        micros = jax.tree.map(lambda x: x.reshape(-1, micro_batch, *x.shape[1:]), batch)
+        # Every micro-batch's mean counts by its scored tokens, so that the split does not change the loss.
+        share = micros["scored"].sum((1, 2)) / jnp.maximum(micros["scored"].sum(), 1)
+        inputs = (jnp.arange(len(share)), micros, share)
+        loss, mask_rate, grads = accumulated(state.params, inputs, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         passed = state.step + steps_before

@@ -17,7 +17,7 @@ LAYERS = [
     ["configuration"],
     ["tokenizer", "frames"],
     ["ui"],
-    ["model", "diffusion", "laws", "optimizer", "data", "metrics"],
+    ["model", "diffusion", "laws", "optimizer", "data", "metrics", "devices"],
     ["train_state", "checkpoint"],
     ["run_directory", "curriculum", "sampler"],
     ["generation"],
