@@ -74,7 +74,7 @@ def check_same(text: str) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process. Where only one ends, at once: jax would wait for the others, and they for this one."""
+    """Ends the process; where only one ends, at once: jax would wait for the others, and they for it."""
     jax = sys.modules.get("jax")
     if jax and jax.distributed.is_initialized() and code not in AGREED:
         sys.stderr.flush()
