@@ -49,10 +49,10 @@ def connect(text: str) -> int:
             jax.distributed.initialize(address, number, index, coordinator_bind_address=address)
         else:
             jax.distributed.initialize()
+        wait("joined")  # within five minutes; from here on they wait for each other, however long
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise ProcessesError(f"--distributed={text}: the processes cannot be joined ({first})") from None
-    wait("joined")  # within five minutes; from here on they wait for each other, however long
     return jax.process_index()
 
 
