@@ -206,7 +206,7 @@ class Config:
     evaluation: EvaluationConfig = field("the held-out figure")
     sampling: SamplingConfig = field("defaults of the sample command")
     init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
-    mesh: tuple[int, int] = field("devices: data (copies) x fsdp (parts); 0: all left", least=0, default=(1, 1))
+    mesh: tuple[int, int] = field("devices: data (copies) x fsdp (parts); 0: rest", least=0, default=(1, 1))
     memory_budget: float = field(
         "GB that training may take: bounds micro_batch=auto, and evaluation goes by micro-batches; 0: what "
         "the device has, and evaluation takes 64 rows at a time",
