@@ -11,14 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mdlm_jax.configuration import Config
 from mdlm_jax.ui.values import ConfigError
 
 AXES = ("data", "fsdp")
-ROWS = P(AXES)
+ROWS = PartitionSpec(AXES)
 
 
 def make_mesh(config: Config) -> Mesh:
@@ -44,8 +43,8 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     def sharding(path: tuple, x: Any) -> NamedSharding:
         axes = [axis for axis, length in enumerate(x.shape) if length % mesh.shape["fsdp"] == 0]
         if len(x.shape) < 2 or not axes or "norm" in jax.tree_util.keystr(path):
-            return NamedSharding(mesh, P())
-        return NamedSharding(mesh, P(*[None] * max(axes, key=x.shape.__getitem__), "fsdp"))
+            return NamedSharding(mesh, PartitionSpec())
+        return NamedSharding(mesh, PartitionSpec(*[None] * max(axes, key=x.shape.__getitem__), "fsdp"))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
@@ -65,8 +64,8 @@ def place(tree: Any, lies: Any) -> Any:
 def summed(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
     """`function(params, inputs, key)`, sums over the leading axis of `inputs`, by all devices together.
 
-    Weights are gathered once a step and gradients summed whole; the optimizer's work is divided (the first
-    stage of ZeRO, Rajbhandari et al. 2020; more where XLA makes the sum a reduce-scatter).
+    Weights are gathered and gradients summed whole; what is divided is the optimizer's work, and its state
+    (the first stage of ZeRO, Rajbhandari et al. 2020).
     """
     if mesh is None or mesh.size == 1:
         return function
@@ -74,7 +73,13 @@ def summed(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any
     def local(params: Any, inputs: Any, key: jax.Array) -> Any:
         return jax.lax.psum(function(params, inputs, key), AXES)
 
-    return jax.shard_map(local, mesh=mesh, in_specs=(P(), ROWS, P()), out_specs=P(), check_vma=False)
+    return jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), ROWS, PartitionSpec()),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )
 
 
 def largest(number: int) -> int:

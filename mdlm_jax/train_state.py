@@ -112,8 +112,6 @@ def make_train_step(
 
     @functools.partial(summed, mesh=mesh)
     def accumulated(params: Any, inputs: tuple, key: jax.Array) -> Any:
-        """Sums of loss, mask rate and gradients over the micro-batches of `inputs`."""
-
         def accumulate(total: Any, x: tuple) -> tuple[Any, None]:
             i, micro, weight = x
             gradient = jax.value_and_grad(loss_fn, has_aux=True)
