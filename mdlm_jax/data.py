@@ -200,7 +200,7 @@ class StageData:
         return max(len(row) for row in self.source.rows)
 
     def batches(self, start: int = 0, part: int = 0, parts: int = 1) -> Iterator[dict[str, np.ndarray]]:
-        """Batches start, ... (of each one of equal `parts`), dicts of [rows, seq_len], prefetched by grain."""
+        """Batches start, ... (of each one of equal `parts`), dicts of [rows, seq_len], prefetched."""
         rows = grain.MapDataset.source(self.source)
         if len(rows) < self.batch_size:  # a tiny stage: its rows once more, never an empty step
             rows = rows.repeat(-(-self.batch_size // len(rows)))

@@ -17,7 +17,7 @@ from mdlm_jax.configuration import Config
 from mdlm_jax.ui.values import ConfigError
 
 AXES = ("data", "fsdp")
-ROWS = PartitionSpec(AXES)
+ROWS, SAME = PartitionSpec(AXES), PartitionSpec()  # cut along all devices; a copy on each
 
 
 def make_mesh(config: Config) -> Mesh:
@@ -43,7 +43,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     def sharding(path: tuple, x: Any) -> NamedSharding:
         axes = [axis for axis, length in enumerate(x.shape) if length % mesh.shape["fsdp"] == 0]
         if len(x.shape) < 2 or not axes or "norm" in jax.tree_util.keystr(path):
-            return NamedSharding(mesh, PartitionSpec())
+            return NamedSharding(mesh, SAME)
         return NamedSharding(mesh, PartitionSpec(*[None] * max(axes, key=x.shape.__getitem__), "fsdp"))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
@@ -73,13 +73,7 @@ def summed(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any
     def local(params: Any, inputs: Any, key: jax.Array) -> Any:
         return jax.lax.psum(function(params, inputs, key), AXES)
 
-    return jax.shard_map(
-        local,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), ROWS, PartitionSpec()),
-        out_specs=PartitionSpec(),
-        check_vma=False,
-    )
+    return jax.shard_map(local, mesh=mesh, in_specs=(SAME, ROWS, SAME), out_specs=SAME, check_vma=False)
 
 
 def largest(number: int) -> int:

@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
-from mdlm_jax.devices import ROWS, largest, make_mesh, place, shardings
+from mdlm_jax.devices import ROWS, SAME, largest, make_mesh, place, shardings
 from mdlm_jax.evaluation.estimate import critical_compute, describe, fit, measured, stage_flops
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
@@ -193,7 +193,7 @@ def compile_step(dataset: Dataset, config: Config, stage: Stage) -> jax.stages.C
     batch = {name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
              for name, x in stage.data.source[0].items()}  # fmt: skip
     given = shardings(state, mesh), NamedSharding(mesh, ROWS)
-    made = given[0], NamedSharding(mesh, PartitionSpec())  # figures: in every process
+    made = given[0], NamedSharding(mesh, SAME)  # figures: in every process
     step = jax.jit(train_step, donate_argnums=0, in_shardings=given, out_shardings=made)
     return step.lower(state, batch).compile()
 
