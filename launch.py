@@ -20,15 +20,15 @@ from typing import Any
 import configs
 from data_prep.config import PrepConfig, PrepError
 from mdlm_jax.configuration import Config, resolve
-from mdlm_jax.ui import cli, processes
+from mdlm_jax.evaluation.recommend import about_length, suggest
+from mdlm_jax.ui import cli, debugging, processes
 from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json
 
 ROOT = Path(__file__).resolve().parent
 BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"
-PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder")  # what config.data sets of a preparation
+# What config.data sets of a preparation.
+PREPARED = ("vocab_size", "min_frequency", "split_seed", "embedder", "importance")
 SIZES = ("tiny", "small", "base")  # of configs/three_stage.py, for --recommend
-LONGEST = 3600.0  # seconds that a suggested plan may take
-SHORT = 20_000  # words; with fewer, tiny wrote no sentences (docs/results.md)
 FLAGS = {
     "config": "plan: file.py or file.py:preset (default: that of --workdir's or --init_from's run)",
     "config_overrides": "file.py with a line overrides = {...}; --config.NAME=VALUE comes after it",
@@ -37,10 +37,16 @@ FLAGS = {
     "data": "directory of prepared shards (default: <workdir>/data)",
     "init_from": "run whose weights and tokenizer this one starts from",
     "distributed": "this process among several: host:port,processes,number, or auto (docs/scaling.md)",
+    "profile": "write a TensorBoard trace of these steps of the process (default: 10:15)",
 }
 SWITCHES = {
     "print_config": "print every field of the plan as a flag, and stop",
     "recommend": "suggest a plan for --book and this machine, and stop",
+    "test": "check the plan's network, its gradients and a step, and stop",
+    "debug": "one epoch a stage, a line and a checkpoint every step: does this plan get through?",
+    "blocking": "wait for every step, so that errors come where they are made",
+    "debug_nans": "stop at the operation that makes the first NaN (slow)",
+    "wandb": "curves for Weights & Biases too (WANDB_MODE=offline keeps them here)",
     "help": "print this, and stop",
 }
 
@@ -61,7 +67,7 @@ def parse(argv: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     for word in words:
         field = re.fullmatch(r"--?config([.\[].*?)(?:=(.*))?", word, re.DOTALL)
         if not field:
-            rest.append(word)
+            rest.append(f"--profile={debugging.SPAN}" if word in ("--profile", "-profile") else word)
             continue
         text = next(words, "--") if field[2] is None else field[2]
         if field[2] is None and text.startswith("--"):
@@ -115,8 +121,11 @@ def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
         if "init_from" in overrides:
             raise cli.UsageError("--init_from and --config.init_from say the same; leave one out")
         changes["init_from"] = flags["init_from"]
+    merged = configs.merge(values, changes)
+    if flags["debug"]:
+        merged |= configs.one_epoch(merged)
     try:
-        return resolve(configs.merge(configs.merge(values, changes), overrides))
+        return resolve(configs.merge(merged, overrides))
     except ConfigError as error:
         if any(name in str(error) for name in changes) and not any(name in str(error) for name in overrides):
             raise ConfigError(f"{flags['config_overrides'] or '--init_from'}: {error}") from None
@@ -154,20 +163,21 @@ def say(text: str) -> None:
 
 
 def start_jax() -> None:
-    """The slow imports. A Ctrl-C meanwhile ends the process at once: some library would swallow it."""
+    """The slow imports. A signal meanwhile ends the process at once: some library would swallow it."""
 
-    def leave(*_: Any) -> None:
+    def leave(number: int, _: Any) -> None:
         os.write(2, b"\ninterrupted; nothing is lost, the same command starts again\n")
-        os._exit(130)
+        os._exit(130 if number == signal.SIGINT else 75)
 
     if "mdlm_jax.train" in sys.modules:
         return
     say("starting JAX ...")
-    before = signal.signal(signal.SIGINT, leave)
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     import mdlm_jax.train  # noqa: F401
     from mdlm_jax.run_directory import cache_compilations
 
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     cache_compilations(ROOT / ".jax_cache")
 
 
@@ -243,36 +253,6 @@ def recommend(book: str | None) -> list[str]:
     return [*about_length(dataset.info), *suggest(costs, device_memory(), book)]
 
 
-def about_length(info: dict[str, Any]) -> list[str]:
-    """A line for the owner of a short book."""
-    words = sum(info["words"].values())
-    told = f"A short book: from {words:,} words tiny learns no sentences; {SHORT:,} and more are better."
-    return [told] if words < SHORT else []
-
-
-def suggest(costs: list[tuple], available: int | None, book: str | None) -> list[str]:
-    """A table of (plan, parameters, tokens, steps, bytes, seconds), small to large; the plan that fits."""
-    from mdlm_jax.evaluation.estimate import MEMORY_SHARE
-    from mdlm_jax.ui.progress import clock
-
-    head = f"{'plan':30} {'parameters':>12} {'tokens':>12} {'steps':>8} {'memory':>10} {'time':>8}"
-    rows = [f"{c[0]:30} {c[1]:12,} {c[2]:12,} {c[3]:8,} {c[4] / 1e9:7.2f} GB {clock(c[5]):>8}" for c in costs]
-    room = MEMORY_SHARE * available if available else float("inf")
-    fitting = [name for name, *_, needed, lasts in costs if lasts <= LONGEST and needed <= room]
-    best = fitting[-1] if fitting else costs[0][0]
-    why = "the largest within" if fitting else "the smallest; be warned, none stays within"
-    here = f" of {available / 1e9:.1f} GB" if available else ""
-    return [
-        f"Book: {book or 'the built-in novel'}",
-        head,
-        *rows,
-        "(estimates; the times come from a short probe and may be off by a factor of two)",
-        f"Suggested: {best}, {why} {clock(LONGEST)} and {MEMORY_SHARE:.0%} of this machine's memory{here}.",
-        "That a larger network is better on one book has not been measured: only tiny has published figures.",
-        shlex.join(["python", "launch.py", "--config", best, *(["--book", book] if book else [])]),
-    ]
-
-
 def figures(report: dict[str, Any]) -> list[str]:
     """The held-out figures, for a person."""
     lines = []
@@ -309,18 +289,33 @@ def launch(argv: list[str]) -> None:
     if flags["print_config"]:
         print("\n".join(as_flags(config)))
         return
+    if flags["test"]:
+        start_jax()
+        from mdlm_jax.evaluation.architecture import check, table
+
+        rows = check(config)
+        print("\n".join(table(rows)))
+        if wrong := [row.name for row in rows if not row.good]:
+            raise UserError(f"the network is not what it should be: {', '.join(wrong)}")
+        return
+    profile = debugging.span(flags["profile"]) if flags["profile"] else None
+    aids = debugging.Aids(flags["blocking"], flags["debug_nans"], profile, flags["wandb"])
     plan, _, preset = (flags["config"] or config.init_from).partition(":")
-    name = "-".join(filter(None, (Path(book).stem.replace(":", "_"), Path(plan).stem, preset)))
+    parts = Path(book).stem.replace(":", "_"), Path(plan).stem, preset, "debug" * flags["debug"]
+    name = "-".join(filter(None, parts))
     workdir = Path(flags["workdir"] or f"runs/{name}")
     if not flags["distributed"]:
-        return run(flags, config, book, workdir, workdir)
+        return run(flags, config, book, workdir, workdir, aids)
     start_jax()
     index = processes.connect(flags["distributed"])
+    aids.wandb = aids.wandb and index == 0
     with processes.told_when_lost(), processes.apart(index, workdir) as ours:
-        run(flags, config, book, workdir, ours)
+        run(flags, config, book, workdir, ours, aids)
 
 
-def run(flags: dict[str, Any], config: Config, book: str, workdir: Path, ours: Path) -> None:
+def run(
+    flags: dict[str, Any], config: Config, book: str, workdir: Path, ours: Path, aids: debugging.Aids
+) -> None:
     """Prepares, trains and shows; `ours` is the directory that this process writes into."""
     given = flags["book"]
     if workdir.is_file():
@@ -358,7 +353,7 @@ def run(flags: dict[str, Any], config: Config, book: str, workdir: Path, ours: P
         processes.check_same(repr((config, dataset.info)))
     for line in about_length(dataset.info):
         print(line)
-    train_and_evaluate(config, dataset, ours)
+    train_and_evaluate(config, dataset, ours, aids)
     show(ours, config)
 
 
@@ -383,6 +378,7 @@ def show(workdir: Path, config: Config) -> None:
 
 def command() -> None:
     """launch(), with the errors of other packages turned into ours."""
+    signal.signal(signal.SIGTERM, cli.terminate)
     try:
         launch(sys.argv[1:])
     except PrepError as error:  # data_prep shares no code with mdlm_jax

@@ -45,6 +45,12 @@ def merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return kept | changes
 
 
+def one_epoch(values: dict[str, Any]) -> dict[str, Any]:
+    """The changes that make a plan of flat `values` a quick look: --debug, and configs/debug.py."""
+    names = ("log_every", "checkpoint_every", "evaluation.per_stage")
+    return {name: 1 for name in values if name in names or name.endswith(".num_epochs")}
+
+
 def fields(kind: Any = Config, prefix: str = "") -> dict[str, tuple[Any, str]]:
     """{dotted name: (type, meaning)} of every field a person can set; `stages[0].` stands for each stage."""
     hints = typing.get_type_hints(kind)

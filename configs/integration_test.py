@@ -17,14 +17,18 @@ def get_config(preset: str = "smoke") -> ConfigDict:
     config = three_stage.get_config(preset)
     config.mask_schedule = "curriculum"
     config.label_smoothing = 0.1
+    config.soft_masking = 2.0
+    config.precision = "float16"
+    config.data.importance = "chen2023"
+    config.sample_tokens = 16
     config.micro_batch = config.batch_size // 4
     config.memory_budget = 4.0
     config.model.update(layers="scan", remat="full", dropout=0.1)
-    config.optimizer.schedule = "wsd"
+    config.optimizer.update(schedule="restarts", restarts=2, clip="adaptive")
     config.evaluation.per_stage = 2
     config.sampling.update(sampler="margin", steps=12, threshold=0.9, schedule="cosine", remask=0.2)
     config.sampling.update(repetition=1.1, vocabulary_level=4, block=24, cache=True)
     for stage, epochs in zip(config.stages, (2, 1, 3), strict=True):
-        stage.update(num_epochs=epochs, init_from="best")
+        stage.update(num_epochs=epochs, init_from="best", patience=1, anneal=True)
     config.stages[-1].self_training = 0.2
     return config

@@ -4,7 +4,8 @@
 
 At the transition into refinement the averaged weights rank the training sentences by their loss and write
 half of each of the hardest anew; what is likely enough and no copy takes the place of real rows, so that the
-steps stay as many. docs/results.md has what it does to the held-out figures.
+steps stay as many. Expect the time of three_stage.py and a tenth more; what it does to the figures at tiny
+is in docs/results.md.
 """
 
 from ml_collections import ConfigDict

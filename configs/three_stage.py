@@ -29,17 +29,21 @@ def get_config(preset: str = "base") -> ConfigDict:
     config.mask_schedule = "mdlm"
     config.full_range_fraction = 0.3
     config.label_smoothing = 0.0
+    config.soft_masking = 0.0
     config.log_every = 20
     config.checkpoint_every = 1000
+    config.sample_tokens = 0
     config.model = ConfigDict(
         dict(num_layers=12, d_model=768, num_heads=12, seq_len=512, dropout=0.1)
         | dict(qk_norm=True, causal=False, layers="scan", remat="full")
     )
-    config.data = ConfigDict(dict(vocab_size=25_000, min_frequency=5, split_seed=0, embedder="lsa"))
+    config.data = ConfigDict(
+        dict(vocab_size=25_000, min_frequency=5, split_seed=0, embedder="lsa", importance="surprisal")
+    )
     config.optimizer = ConfigDict(
         dict(name="adamw", learning_rate=2e-4, embedding_rate=2e-4, norm_rate=2e-4, weight_decay=0.1)
         | dict(b1=0.9, b2=0.98, clip_norm=1.0, schedule="cosine", warmup_steps=1000, final_rate=0.01)
-        | dict(ema_decay=0.999)
+        | dict(ema_decay=0.999, clip="global", restarts=3)
     )
     config.stages = (
         _stage("foundational", epochs=75, mask_rate=(0.75, 0.90)),
@@ -84,5 +88,5 @@ def get_config(preset: str = "base") -> ConfigDict:
 def _stage(name: str, epochs: int, mask_rate: tuple[float, float]) -> ConfigDict:
     return ConfigDict(
         dict(name=name, num_epochs=epochs, mask_rate=mask_rate, rate_scale=1.0, init_from="last")
-        | dict(weighted=False, self_training=0.0)
+        | dict(weighted=False, patience=0, anneal=False, self_training=0.0)
     )

@@ -6,6 +6,7 @@ written under a temporary name and renamed, so a directory with a number for a n
 """
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from mdlm_jax.devices import largest
 from mdlm_jax.ui.values import UserError, read_json, write_json
 
 MANIFEST = "MANIFEST.json"
+KEPT_DAMAGED = 2  # in a folder
+# What fails in a thread of orbax fails in `save` too; its own tracebacks would fill the terminal.
+logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
 
 
 class CheckpointError(UserError):
@@ -45,6 +49,24 @@ def steps(directory: Path) -> list[int]:
     return sorted(int(p.name) for p in found if p.is_dir() and p.name.isdigit())
 
 
+def _remove(path: Path) -> None:
+    """Under another name at first: a kill leaves no half checkpoint with a number for a name."""
+    leftover = path.with_name(f"{path.name}.tmp")
+    os.rename(path, leftover)
+    shutil.rmtree(leftover)
+
+
+def tidy(directory: Path, report: Callable[[str], None] = print) -> None:
+    """Before training: what interrupted saves have left goes, of damaged checkpoints the newest are kept."""
+    for leftover in directory.glob("*.tmp"):
+        shutil.rmtree(leftover)
+    damaged = sorted(directory.glob("*.damaged"), key=lambda path: path.stat().st_mtime)
+    for path in damaged[:-KEPT_DAMAGED]:
+        shutil.rmtree(path)
+    for path in damaged[-KEPT_DAMAGED:]:
+        report(f"{path} is kept; nothing needs it")
+
+
 def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set[int]) -> None:
     """Writes `directory/<step>/`, then removes the checkpoints that are neither in `keep` nor the two newest.
 
@@ -59,7 +81,7 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
     temporary = directory / f"{step}.tmp"
     try:
         if shutil.disk_usage(directory).free < 1.2 * sum(x.nbytes for x in jax.tree.leaves(state)):
-            raise OSError("No space left")  # before orbax: its threads fill the terminal with tracebacks
+            raise OSError("No space left")
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary.resolve() / "state", flatten(state))
         if not first:
@@ -70,14 +92,14 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
         if final.exists():
             shutil.rmtree(final)
         os.rename(temporary, final)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         full = "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error)
         why = "no space left; free some and run the same command" if full else error
         raise CheckpointError(f"cannot write the checkpoint {directory / str(step)}: {why}") from error
     for old in steps(directory)[:-2]:
         if old not in keep:
-            shutil.rmtree(directory / str(old))
+            _remove(directory / str(old))
 
 
 def verify(path: Path) -> str | None:

@@ -43,6 +43,7 @@ class DataConfig:
     min_frequency: int = field("a merge must occur this often in the training split", least=1)
     split_seed: int = field("which chapters are held out", least=0)
     embedder: str = field("sentence embedder of centrality (lsa, none, bert:MODEL, st:MODEL, npy:PATH)")
+    importance: str = field("of a token", choices=("surprisal", "chen2023"), default="surprisal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +57,16 @@ class OptimizerConfig:
     weight_decay: float = field("decoupled decay of the matrices; embedding and norms have none", least=0)
     b1: float = field("Adam's first-moment decay; Muon's momentum", least=0, most=0.9999)
     b2: float = field("Adam's second-moment decay", least=0, most=0.99999)
-    clip_norm: float = field("global gradient norm is clipped to this", above=0)
+    clip_norm: float = field("the gradients' global norm is clipped to this", above=0)
     schedule: str = field(
-        "after the warm-up: cosine, wsd (constant, then down over the last fifth) or constant",
-        choices=("cosine", "wsd", "constant"),
+        "after the warm-up: cosine, restarts (of it), wsd (down over the last fifth) or constant",
+        choices=("cosine", "restarts", "wsd", "constant"),
     )
     warmup_steps: int = field("linear warm-up, capped at a tenth of the stage's steps", least=0)
-    final_rate: float = field("last rate of cosine and wsd as a share of the peak", least=0, most=1)
+    final_rate: float = field("last rate, but of constant, as a share of the peak", least=0, most=1)
     ema_decay: float = field("decay of the weight average, at most (1 + step) / (10 + step)", least=0, most=1)
+    clip: str = field("clip_norm, or twice the mean norm", choices=("global", "adaptive"), default="global")
+    restarts: int = field("cosines in a stage under schedule=restarts", least=1, default=3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,8 @@ class StageConfig:
         "weights carried from the stage before: last, or best by the held-out bound", choices=("last", "best")
     )
     weighted: bool = field("draw sentences by centrality and pairs by trust, not all alike", default=False)
+    patience: int = field("evaluations without a new best that end the stage; 0: off", least=0, default=0)
+    anneal: bool = field("the warm-up begins at the last rate of the stage before, not at 0", default=False)
     self_training: float = field(
         "share of a refinement stage's rows that the model of the stage before has written in part; 0 is off",
         least=0, most=0.9, default=0.0,
@@ -179,8 +184,8 @@ class Config:
 
     seed: int = field("seed of initial weights, masks, order and dropout", least=0)
     precision: str = field(
-        "auto, float32, bf16 (params and compute; float32 master), bf16_products (fast on CPUs)",
-        choices=("auto", "float32", "bf16", "bf16_products"),
+        "auto, float32, bf16 (params and compute; float32 master), float16 (too), bf16_products (for CPUs)",
+        choices=("auto", "float32", "bf16", "float16", "bf16_products"),
     )
     batch_size: int = field("rows of seq_len positions in an optimizer step", least=1)
     micro_batch: int = field(
@@ -205,8 +210,12 @@ class Config:
     stages: tuple[StageConfig, ...] = field("the curriculum, in order")
     evaluation: EvaluationConfig = field("the held-out figure")
     sampling: SamplingConfig = field("defaults of the sample command")
+    sample_tokens: int = field(
+        "length of a short text that is written at every validation; 0: none", least=0, most=65_536, default=0
+    )
     init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
     mesh: tuple[int, int] = field("devices: data (copies) x fsdp (parts); 0: rest", least=0, default=(1, 1))
+    soft_masking: float = field("mask important tokens more often; 0: off", least=0, most=20, default=0.0)
     memory_budget: float = field(
         "GB that training may take: bounds micro_batch=auto, and evaluation goes by micro-batches; 0: what "
         "the device has, and evaluation takes 64 rows at a time",

@@ -10,7 +10,7 @@ import optax
 from mdlm_jax.configuration import Config, StageConfig
 from mdlm_jax.data import Dataset, StageData, stage_data
 from mdlm_jax.diffusion import Density
-from mdlm_jax.train_state import TrainState
+from mdlm_jax.train_state import Guard, TrainState
 
 
 class TransitionError(RuntimeError):
@@ -25,7 +25,6 @@ class Stage:
     config: StageConfig
     data: StageData
     density: Density
-    steps_before: int
 
     @property
     def directory(self) -> str:
@@ -36,13 +35,12 @@ class Stage:
 def plan(config: Config, dataset: Dataset) -> list[Stage]:
     """All stages. Raises DataError when one has no training data."""
     stages: list[Stage] = []
-    before = 0
     for i, stage in enumerate(config.stages):
-        data = stage_data(dataset, stage, config.model.seq_len, config.batch_size, config.seed * 16 + i)
+        sizes = config.model.seq_len, config.batch_size, config.seed * 16 + i
+        data = stage_data(dataset, stage, *sizes, importance=config.soft_masking > 0)
         slices = config.mask_schedule == "curriculum"
         density = Density(*stage.mask_rate, config.full_range_fraction) if slices else Density()
-        stages.append(Stage(i, stage, data, density, before))
-        before += data.num_steps
+        stages.append(Stage(i, stage, data, density))
     return stages
 
 
@@ -53,7 +51,8 @@ def begin(
     key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), stage.index))
     # Copies, because the train step donates its input: nothing may be held twice.
     params, ema = (jax.tree.map(jnp.array, tree) for tree in (params, ema))
-    return TrainState(jnp.int32(0), params, ema, jax.jit(optimizer.init)(params), key)
+    opt_state, guard = jax.jit(optimizer.init)(params), jax.tree.map(jnp.asarray, Guard())
+    return TrainState(jnp.int32(0), params, ema, opt_state, key, guard)
 
 
 def transition(

@@ -67,14 +67,14 @@ def open_dataset(path: Path) -> Dataset:
 class Record:
     """One example: a sentence, a pair, or a paragraph."""
 
-    ids: np.ndarray  # int32 [n]
+    ids: np.ndarray  # int32 [n]; [n, 2] with the importance of each, where that is asked for
     chapter: int
     paragraph: int = 0
     weight: float = 1.0  # how often it is drawn, against others, where a stage is weighted
     sentences: tuple[int, ...] = ()  # of a paragraph: the token that each begins with
 
 
-def read_records(dataset: Dataset, stage: str, split: str) -> list[Record]:
+def read_records(dataset: Dataset, stage: str, split: str, importance: bool = False) -> list[Record]:
     """All records of a split in their order. Raises DataError when a shard is missing or unreadable."""
     dtype = np.dtype(dataset.info["ids_dtype"]).newbyteorder("<")
     records = []
@@ -87,6 +87,8 @@ def read_records(dataset: Dataset, stage: str, split: str) -> list[Record]:
             for i in range(len(source)):
                 fields = msgpack.unpackb(source[i])
                 ids = np.frombuffer(fields["ids"], dtype).astype(np.int32)
+                if importance:
+                    ids = np.stack([ids, np.frombuffer(fields["importance"], np.uint8)], axis=1)
                 place = fields["chapter"], fields["paragraph"]
                 records.append(Record(ids, *place, fields["weight"], tuple(fields.get("sentences", ()))))
         except (RuntimeError, LookupError, TypeError, ValueError) as error:
@@ -155,7 +157,7 @@ def plan_rows(
 
 
 class RowSource:
-    """A grain source: row i as tokens, segments (from 1; 0 is padding) and scored, each [seq_len]."""
+    """A grain source: row i as tokens, segments (from 1; 0: padding), scored (and importance): [seq_len]."""
 
     def __init__(self, rows: list[list[np.ndarray]], seq_len: int, special_ids: dict[str, int]):
         self.rows, self.seq_len, self.special_ids = rows, seq_len, special_ids
@@ -167,13 +169,17 @@ class RowSource:
         tokens = np.full(self.seq_len, self.special_ids["pad"], np.int32)
         segments = np.zeros(self.seq_len, np.int32)
         scored = np.zeros(self.seq_len, bool)
+        importance = np.zeros(self.seq_len, np.int32)
         at = 0
         for number, segment in enumerate(self.rows[index], 1):
             end = at + 1 + len(segment)
-            tokens[at], tokens[at + 1 : end] = self.special_ids["eos"], segment
+            columns = segment.reshape(len(segment), -1).T
+            tokens[at], tokens[at + 1 : end] = self.special_ids["eos"], columns[0]
             segments[at:end], scored[at + 1 : end] = number, True
+            importance[at + 1 : end] = columns[-1]
             at = end
-        return {"tokens": tokens, "segments": segments, "scored": scored}
+        row = {"tokens": tokens, "segments": segments, "scored": scored}
+        return row | {"importance": importance} if segment.ndim == 2 else row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,9 +215,11 @@ class StageData:
         return iter(numbered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
 
 
-def stage_data(dataset: Dataset, stage: StageConfig, seq_len: int, batch_size: int, seed: int) -> StageData:
+def stage_data(
+    dataset: Dataset, stage: StageConfig, seq_len: int, batch_size: int, seed: int, importance: bool = False
+) -> StageData:
     """Reads and plans one stage's training split. Raises DataError when it is empty."""
-    records = read_records(dataset, stage.name, "train")
+    records = read_records(dataset, stage.name, "train", importance)
     if not records:
         raise DataError(f"the {stage.name} stage of {dataset.path} has no training examples")
     rows = plan_rows(records, stage.name, seq_len, stage.num_epochs, seed, stage.weighted)

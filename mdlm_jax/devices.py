@@ -29,8 +29,9 @@ def make_mesh(config: Config) -> Mesh:
     if not number or there % number or (processes > 1 and number < there):
         every = f" of {processes} processes, which need all" if processes > 1 else ""
         raise ConfigError(f"{told} {there} devices{every}; data x fsdp must divide them (0: all left)")
-    if processes > 1 and (not config.micro_batch or any(s.self_training for s in config.stages)):
-        raise ConfigError("micro_batch=auto and self_training are for one process; give a number, or 0")
+    alone = not config.micro_batch or config.sample_tokens or any(s.self_training for s in config.stages)
+    if processes > 1 and alone:
+        raise ConfigError("micro_batch=auto, sample_tokens and self_training are for one process alone")
     if (micro_batches := config.batch_size // (config.micro_batch or 1)) % number:
         few = f"{micro_batches} micro-batches a step, which {number} devices cannot share"
         raise ConfigError(f"{told} {few}; change config.micro_batch, in a new --workdir")

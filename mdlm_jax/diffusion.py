@@ -87,14 +87,21 @@ class Corrupted(NamedTuple):
 
 
 def corrupt(
-    key: jax.Array, tokens: jax.Array, segments: jax.Array, scored: jax.Array, rate: jax.Array, mask_id: int
-) -> Corrupted:
-    """Masks exactly max(1, ceil(n_i * rate_i)) scored tokens of each segment; rate [B, per_row]."""
+    key: jax.Array, tokens: jax.Array, segments: jax.Array, scored: jax.Array, rate: jax.Array, mask_id: int,
+    emphasis: jax.Array | None = None,
+) -> Corrupted:  # fmt: skip
+    """Masks exactly max(1, ceil(n_i * rate_i)) scored tokens of each segment; rate [B, per_row].
+
+    With `emphasis`, weights [B, L], they are drawn without replacement in proportion to them, as the first of
+    a race of exponential times E_i / weight_i (Efraimidis & Spirakis 2006); the loss is no bound then.
+    """
     counts = token_counts(segments, scored, rate.shape[1])
     k = jnp.clip(jnp.ceil(counts * rate).astype(jnp.int32), 1, jnp.maximum(counts, 1))
     slot = jnp.clip(segments - 1, 0, rate.shape[1] - 1)
     # Rank a random number among the scored tokens of its own segment; the k lowest are masked.
     noise = jax.random.uniform(key, tokens.shape)
+    if emphasis is not None:
+        noise = -jnp.log1p(-noise) / emphasis
     group = jnp.where(scored, segments, jnp.iinfo(jnp.int32).max)
     position = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     _, _, order = jax.lax.sort((group, noise, position), dimension=1, num_keys=2)
@@ -146,15 +153,16 @@ def loss(
     mask_id: int,
     size: int,
     label_smoothing: float = 0.0,
+    emphasis: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The training loss, nats per scored token: sum(n_i * mean_i) / sum(n_i); and the share of tokens masked.
 
-    Under a `density` that is not the full range this estimates a slice of the integral, never a bound.
+    Under a `density` that is not the full range, or an `emphasis`, this is never a bound.
     """
     rate_key, mask_key = jax.random.split(key)
     counts = token_counts(segments, scored, per_row)
     rate = density.quantile(stratified(rate_key, counts.reshape(-1))).reshape(counts.shape)
-    corrupted = corrupt(mask_key, tokens, segments, scored, rate, mask_id)
+    corrupted = corrupt(mask_key, tokens, segments, scored, rate, mask_id, emphasis)
     nats = masked_nats(denoise_fn, tokens, corrupted, size, label_smoothing)
     total = jnp.maximum(scored.sum(), 1)
     return nats.sum() / total, corrupted.masked.sum() / total

@@ -1,38 +1,42 @@
 """Where numbers go: metrics.jsonl, and TensorBoard events by clu's writers. No jax."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mdlm_jax.ui.curves import make_writer
+from mdlm_jax.ui.curves import Curves, WandbWriter, make_writer
+from mdlm_jax.ui.values import naming, write_text
 
 
 class MetricLog:
     """Appends lines to metrics.jsonl and the same scalars to TensorBoard."""
 
-    def __init__(self, workdir: Path, report: Callable[[str], None] = print):
+    def __init__(self, workdir: Path, report: Callable[[str], None] = print, wandb: bool = False):
         self.path = workdir / "metrics.jsonl"
         self._writer = make_writer(workdir, report)
+        if wandb:
+            self._writer = Curves(workdir, [self._writer, WandbWriter(workdir)])
 
     def cut_back(self, stage: int, step: int) -> None:
         """Drops a half-written last line and those after (stage, step), which a resumed run writes again."""
         if not self.path.exists():
             return
         kept = [line for line in read_lines(self.path) if (line["stage"], line["step"]) <= (stage, step)]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, kind: str, stage: int, step: int, total_step: int, scalars: dict[str, Any]) -> None:
-        """One line; numbers go to TensorBoard as <kind>/<name> at `total_step` (steps over all stages)."""
+        """One line; numbers go to TensorBoard as <kind>/<name> at `total_step` (steps over all stages), as
+        does a "text".
+        """
         head = {"kind": kind, "stage": stage, "step": step, "total_step": total_step}
         line = {**head, **scalars, **head}  # an evaluation has a "kind" of its own, which is not the line's
-        with open(self.path, "a", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         numbers = {f"{kind}/{k}": v for k, v in scalars.items() if isinstance(v, (int, float))}
         self._writer.write_scalars(total_step, numbers)
+        if "text" in scalars:
+            self._writer.write_texts(total_step, {f"{kind}/text": scalars["text"]})
         self._writer.flush()
 
     def close(self) -> None:

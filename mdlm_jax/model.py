@@ -131,10 +131,15 @@ class Block(nnx.Module):
         # The scale stays 1/sqrt(head_dim) under QK-norm too (jax's default): others stall on the unigram.
         if c.bf16_products:
             q, k_heads, v_heads = (z.swapaxes(1, 2) for z in (q * q.shape[-1] ** -0.5, k, v))
-            weights = jax.nn.softmax(bf16_product(q, k_heads, -1) + mask)
+            weights = jax.nn.softmax(bf16_product(q, k_heads, -1) + (0.0 if mask is None else mask))
             attended = bf16_product(weights, v_heads, -2).swapaxes(1, 2)
         else:
-            attended = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=c.causal and cache is None)
+            narrow = x.dtype != jnp.float16 or jax.default_backend() == "gpu"  # no other takes it in float16
+            qw, kw, vw = (z.astype(x.dtype if narrow else jnp.float32) for z in (q, k, v))
+            attended = jax.nn.dot_product_attention(
+                qw, kw, vw, mask=mask, is_causal=c.causal and cache is None
+            )
+            attended = attended.astype(x.dtype)
         out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
         x = x + dropout(out, c.dropout, keys[0])
         gate, up = jnp.split(dot(self.mlp_norm(x), self.gate_up[...], c.bf16_products), 2, axis=-1)

@@ -29,7 +29,8 @@ from mdlm_jax.ui.values import ConfigError, UserError, difference, read_json, wr
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
-FREE = ("log_every", "checkpoint_every", "sampling", "mesh")  # fields that a run may change on its way
+# Fields that a run may change on its way.
+FREE = ("log_every", "checkpoint_every", "sampling", "sample_tokens", "mesh")
 
 
 class RunError(UserError):
@@ -172,6 +173,8 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
         directory = workdir / "checkpoints" / f"{stage}_{config.stages[stage - 1].name}"
         told = functools.partial(print, file=sys.stderr)
         if (path := checkpoint.newest_intact(directory, told, aside=False)) is not None:
+            chosen = read_json(path / "meta.json", RunError).get("chosen")  # by a last stage with patience
+            path = path if chosen is None else directory / str(chosen)
             return load_checkpoint(config, dataset, workdir, path, weights)
     raise RunError(f"{workdir} has no intact checkpoint yet")
 

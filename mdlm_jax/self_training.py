@@ -18,6 +18,8 @@ def mixed(
     """`stage` with the pseudo-examples of `pseudo.shard` among its rows, and what is to be logged of them."""
     made, share = shard(config, dataset, workdir, stage, say), stage.config.self_training
     found = [record.ids for record in read_records(made, stage.config.name, "train")]
+    if config.soft_masking:  # of middling importance
+        found = [np.stack([ids, np.full_like(ids, 50)], axis=1) for ids in found]
     data, replaced = mix(stage.data, found, share, stage.config.num_epochs, config.seed)
     counts = {name.replace(" ", "_"): number for name, number in made.info["verdicts"].items()}
     counts |= {"made": made.info["made"], "share": replaced / len(data.source)}

@@ -1,16 +1,15 @@
 """The train loop, read from top to bottom; one call trains all stages, or resumes where a run stopped."""
 
 import dataclasses
-import datetime
-import math
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
@@ -19,18 +18,22 @@ from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.devices import ROWS, SAME, largest, make_mesh, place, shardings
-from mdlm_jax.evaluation.estimate import critical_compute, describe, fit, measured, stage_flops
+from mdlm_jax.evaluation import judge
+from mdlm_jax.evaluation.analytics import peak_memory, short_text, stage_figures
+from mdlm_jax.evaluation.estimate import describe, fit, measured, stage_flops
+from mdlm_jax.evaluation.judge import NO_NOTES, Notes, shown
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
-from mdlm_jax.metrics import MetricLog
-from mdlm_jax.optimizer import make_optimizer, schedule
+from mdlm_jax.metrics import MetricLog, read_lines
+from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked, recorded
 from mdlm_jax.self_training import mixed
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
+from mdlm_jax.ui.debugging import Aids
 from mdlm_jax.ui.progress import PlanProgress
-from mdlm_jax.ui.values import UserError, read_json, write_json
+from mdlm_jax.ui.values import UserError, read_json, write_json, write_text
 
-NO_NOTES: dict[str, Any] = {"best": {"step": -1, "bits_per_byte": None}, "latest": {}}
+SKIPS, ROLL_BACKS = 10, 2  # skipped steps in a row that are too many, and the most roll-backs of a run
 
 
 class Stopped(UserError):
@@ -47,6 +50,10 @@ class Diverged(UserError):
     code = 3
 
 
+class _RollBack(Exception):
+    """Training goes on from an earlier checkpoint: the number of the roll-back, and why."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Run:
     """What the stages of one call of `train_and_evaluate` share."""
@@ -61,6 +68,7 @@ class _Run:
     progress: PlanProgress
     stop_signals: list[int]  # filled by the signal handler
     compiled: dict[int, jax.stages.Compiled]  # train steps that settled the micro-batch
+    aids: Aids = dataclasses.field(default_factory=Aids)
 
     def place(self, state: TrainState) -> TrainState:
         return place(state, shardings(state, make_mesh(self.config)))
@@ -72,7 +80,9 @@ class _Run:
         return make_optimizer(self.config.optimizer, stage.data.num_steps, stage.config.rate_scale)
 
 
-def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
+def train_and_evaluate(
+    config: Config, dataset: Dataset, workdir: Path, aids: Aids | None = None
+) -> dict[str, Any]:
     """Trains every stage in `workdir`, evaluates on validation and test, writes and returns report.json.
 
     The order of a resume: (1) the config must be the run's own; (2) the newest stage with an intact
@@ -80,23 +90,27 @@ def train_and_evaluate(config: Config, dataset: Dataset, workdir: Path) -> dict[
     is cut back to it; (4) batches go on at that step's number. A stage without a checkpoint starts from the
     one before.
 
-    Raises Stopped after a signal (everything saved), Diverged when the loss is not finite, RunError when the
-    directory holds another run, ConfigError when the devices cannot share a step.
+    Steps whose gradients are not finite are skipped; ten in a row roll the run back to a checkpoint from
+    before them, from where it goes on with other noise, twice at most.
+
+    Raises Stopped after a signal (everything saved), Diverged when the loss stays not finite, RunError when
+    the directory holds another run, ConfigError when the devices cannot share a step.
     """
     config = complete(config, dataset)
     make_mesh(config)  # a mistake in it is told before anything is written
-    with locked(workdir):
-        return _train_stages(config, dataset, workdir)
+    aids = aids or Aids()
+    with locked(workdir), aids.at_work(workdir):
+        return _train_stages(config, dataset, workdir, aids)
 
 
-def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, Any]:
+def _train_stages(config: Config, dataset: Dataset, workdir: Path, aids: Aids) -> dict[str, Any]:
     stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
     if not (config := recorded(config, workdir)).micro_batch:
-        config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s))
+        config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s, NO_NOTES))
     claim(workdir, config, dataset)
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
-        (workdir / "plan.txt").write_text("\n".join([*screen, *details]) + "\n", encoding="utf-8")
+        write_text(workdir / "plan.txt", "\n".join([*screen, *details]) + "\n")
     print("\n".join([*screen, "       Ctrl-C is safe at any time; the same command goes on"]), flush=True)
     stop: list[int] = []
     handlers = {int(s): signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -110,19 +124,13 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
         signal.signal(number, stop_soon)
     flops = [stage_flops(config, s) for s in stages]
     progress = PlanProgress(sum(flops))
-    log = MetricLog(workdir, progress.say)
+    log = MetricLog(workdir, progress.say, aids.wandb)
     try:
         validate = held_out(config, dataset, workdir, "validation")
-        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, compiled)
-        first, state, notes = _first_state(run)
-        state, notes = _train_stage(run, stages[first], state, notes)
-        for stage in stages[first + 1 :]:
-            state = _enter(run, stage, state, notes)
-            if number := largest(sum(stop[:1])):  # while measuring; the end of the stage before is saved
-                raise _stopped(number, f"the end of {stages[stage.index - 1].directory}")
-            state, notes = _train_stage(run, stage, state, dict(NO_NOTES))
+        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, compiled, aids)
+        state, notes = _from_where_it_stands(run)
         progress.stop()
-        return _report(run, state, notes["latest"])
+        return _report(run, state, notes)
     finally:
         progress.stop()
         log.close()
@@ -130,12 +138,45 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path) -> dict[str, 
             signal.signal(number, handler)
 
 
-def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
+def _from_where_it_stands(run: _Run) -> tuple[TrainState, Notes]:
+    """Trains what is left of the stages; a roll-back is a resume with another key."""
+    faults: dict[int, str] = {}
+    while True:
+        first, state, notes = _first_state(run)
+        step = int(state.step) + 1  # the first that it changes: a resume from before it writes the line again
+        for number in range(notes["roll_backs"] + 1, max(faults, default=0) + 1):
+            line = {"number": number, "why": faults[number]}
+            run.log.write("roll_back", first, step, notes["before"]["steps"] + step, line)
+            state, notes = _with_key(state, number), notes | {"roll_backs": number}
+        try:
+            for stage in run.stages[first:]:
+                if stage.index > first:
+                    state, notes = _enter(run, stage, state, notes)
+                    if stop := largest(sum(run.stop_signals[:1])):  # the end of the stage before is saved
+                        last = run.stages[stage.index - 1]
+                        _status(run, "stopped", last, last.data.num_steps, notes["latest"])
+                        raise _stopped(stop, f"the end of {last.directory}")
+                state, notes = _train_stage(run, stage, state, notes)
+            return state, notes
+        except _RollBack as fault:
+            faults |= dict([fault.args])
+            run.progress.say("{1}; roll-back {0}, with other noise".format(*fault.args))
+
+
+def _with_key(state: TrainState, number: int) -> TrainState:
+    """The state with the key of that roll-back; the numbers of steps are far below."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), 2**32 - number)
+    return state._replace(key=jax.random.key_data(key))
+
+
+def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
     """Index of the stage to go on with, its state and what its checkpoint noted."""
     seed, params = run.config.seed, init_params(run.config.model, run.config.seed)
+    for stage in run.stages if jax.process_index() == 0 else ():
+        checkpoint.tidy(run.directory(stage), run.progress.say)
     for stage in reversed(run.stages):
         path = checkpoint.newest_intact(run.directory(stage), run.progress.say)
-        if path is None:
+        if path is None or not _best_is_intact(run, stage, path):
             continue
         optimizer = run.optimizer(stage)
         like = jax.eval_shape(lambda s=stage, o=optimizer: begin(params, params, o, seed, s))
@@ -157,73 +198,99 @@ def _first_state(run: _Run) -> tuple[int, TrainState, dict[str, Any]]:
     checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
     latest = _measure(run, state)
     run.log.write("validation", 0, 0, 0, latest)
-    run.progress.say(f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {_figure(latest)}")
+    run.progress.say(f"Weights and tokenizer of {source} ({trained.checkpoint}): held-out {shown(latest)}")
     return 0, state, dict(NO_NOTES)
 
 
-def _enter(run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]) -> TrainState:
+def _best_is_intact(run: _Run, stage: Stage, path: Path) -> bool:
+    """Whether the next stage finds what it begins with; if not, `stage` has to be trained again."""
+    best = path.with_name(str(read_json(path / "meta.json", RunError)["best"]["step"]))
+    carried = [s for s in run.stages[stage.index + 1 :][:1] if s.config.init_from == "best"]
+    if best.name == "-1" or not carried or (wrong := checkpoint.verify(best)) is None:
+        return True
+    run.progress.say(f"checkpoint {best}, the best, is damaged: {wrong}; {stage.directory} begins again")
+    largest(0)  # all have seen it
+    shutil.rmtree(run.directory(stage), ignore_errors=True)
+    return False
+
+
+def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[TrainState, Notes]:
     """The validated, logged transition into `stage` from the `state` and `notes` at the end of the last."""
-    before = notes["latest"]
+    old, before = run.stages[stage.index - 1], notes["latest"]
+    done = judge.passed(run.config, run.flops[old.index], old, state, notes)
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
-        last, path = state, run.directory(run.stages[stage.index - 1]) / str(before["step"])
+        last, path = state, run.directory(old) / str(before["step"])
         state = checkpoint.restore(path, last, put=run.place)
         jax.tree.map(lambda x: x.delete(), last)  # the caller holds it: there would be two states
-    old, (state, checks) = state, transition(state, run.optimizer(stage), run.config.seed, stage)
-    jax.tree.map(lambda x: x.delete(), old)
+    carried, (state, checks) = state, transition(state, run.optimizer(stage), run.config.seed, stage)
+    jax.tree.map(lambda x: x.delete(), carried)
     state = run.place(state)
+    if notes["roll_backs"]:
+        state = _with_key(state, notes["roll_backs"])
     after = _measure(run, state, "measuring again, as the next stage begins ...")
-    run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {_figure(after)}")
-    scalars: dict[str, Any] = {name: int(passed) for name, passed in checks.items()}
-    scalars |= {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
-    run.log.write("transition", stage.index, 0, stage.steps_before, scalars)
-    return state
+    run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {shown(after)}")
+    entered = {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
+    notes = NO_NOTES | {"roll_backs": notes["roll_backs"], "before": done, "entered": entered}
+    changed, lines = judge.changes(run.config, run.dataset, old, stage, notes)
+    run.progress.say("\n".join(lines))
+    scalars = {name: int(passed) for name, passed in checks.items()} | entered | changed
+    run.log.write("transition", stage.index, 0, done["steps"], scalars)
+    return state, notes
 
 
-def compile_step(dataset: Dataset, config: Config, stage: Stage) -> jax.stages.Compiled:
-    """The train step of `stage`, compiled; it donates its state."""
+def jitted_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes, state: Any) -> Any:
+    """The train step of `stage` after those that `notes` tell of; it donates its state, such as `state`."""
     special = dataset.special_ids
     forbidden = forbidden_rows(config.model, dataset.info["vocab_size"], special)
     loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
-    optimizer = make_optimizer(config.optimizer, stage.data.num_steps, stage.config.rate_scale)
-    decay, mesh, before = config.optimizer.ema_decay, make_mesh(config), stage.steps_before
-    train_step = make_train_step(loss_fn, optimizer, decay, config.micro_batch, before, mesh)
+    rates = stage.config.rate_scale, judge.first_rate(stage, notes)
+    optimizer = make_optimizer(config.optimizer, stage.data.num_steps, *rates)
+    sizes = config.optimizer.ema_decay, config.micro_batch, notes["before"]["steps"]
+    mesh, scaled = make_mesh(config), config.precision == "float16"
+    train_step = make_train_step(loss_fn, optimizer, *sizes, scaled, mesh)
+    given = shardings(state, mesh), NamedSharding(mesh, ROWS)
+    made = given[0], NamedSharding(mesh, SAME)  # figures: in every process
+    return jax.jit(train_step, donate_argnums=0, in_shardings=given, out_shardings=made)
+
+
+def compile_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes) -> jax.stages.Compiled:
+    """`jitted_step`, compiled."""
+    optimizer = make_optimizer(config.optimizer, stage.data.num_steps)
     params = jax.eval_shape(lambda: init_params(config.model, 0))
     state = jax.eval_shape(lambda p: begin(p, p, optimizer, 0, stage), params)
     batch = {name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
              for name, x in stage.data.source[0].items()}  # fmt: skip
-    given = shardings(state, mesh), NamedSharding(mesh, ROWS)
-    made = given[0], NamedSharding(mesh, SAME)  # figures: in every process
-    step = jax.jit(train_step, donate_argnums=0, in_shardings=given, out_shardings=made)
-    return step.lower(state, batch).compile()
+    return jitted_step(dataset, config, stage, notes, state).lower(state, batch).compile()
 
 
-def _train_stage(
-    run: _Run, stage: Stage, state: TrainState, notes: dict[str, Any]
-) -> tuple[TrainState, dict[str, Any]]:
-    """Trains `stage` from its `state` to its last step; notes are the best and latest held-out figures."""
-    config, steps = run.config, stage.data.num_steps
+def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[TrainState, Notes]:
+    """Trains `stage` from its `state` to its last step, or to the end of its patience."""
+    config, steps, before = run.config, stage.data.num_steps, notes["before"]
     if stage.config.self_training:  # as many rows, some of them others
         stage, counts = mixed(config, run.dataset, run.workdir, stage, run.progress.say)
         run.stages[stage.index] = stage
         if not int(state.step):
-            run.log.write("self_training", stage.index, 0, stage.steps_before, counts)
-    rate = schedule(config.optimizer, config.optimizer.learning_rate * stage.config.rate_scale, steps)
+            run.log.write("self_training", stage.index, 0, before["steps"], counts)
+    start, flops_before, stage_flops = int(state.step), before["flops"], run.flops[stage.index]
+    run.progress.total = flops_before + sum(run.flops[stage.index :])
+    if notes["ended"]:
+        return state, notes
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
-    flops_before, stage_flops = sum(run.flops[: stage.index]), run.flops[stage.index]
-    tokens_before = sum(s.data.tokens for s in run.stages[: stage.index])
-    critical = critical_compute(run.dataset.counts("refinement", "train")["tokens"])
-    start = int(state.step)
     if start < steps:
         run.progress.say(f"{stage.directory}: {steps - start:,} steps; compiling ...")
-        train_step = run.compiled.pop(stage.index, None) or compile_step(run.dataset, config, stage)
+        ready = run.compiled.pop(stage.index, None) if before == NO_NOTES["before"] else None
+        train_step = ready or compile_step(run.dataset, config, stage, notes)
         held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
+        if run.aids.debug_nans:  # what is compiled ahead cannot be done again operation by operation
+            train_step = jitted_step(run.dataset, config, stage, notes, state)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
     rows, part, parts = NamedSharding(make_mesh(config), ROWS), jax.process_index(), jax.process_count()
     for step, batch in enumerate(stage.data.batches(start, part, parts), start + 1):
-        state, metrics = train_step(state, place(batch, dict.fromkeys(batch, rows)))
+        there = place(batch, dict.fromkeys(batch, rows))
+        state, metrics = run.aids.step(train_step, state, there, f"step {step} of {stage.directory}")
         window.append(metrics)
         jax.block_until_ready(window[-2:][0]["loss"])  # at most one step ahead: a stop comes soon
         tokens += int(batch["scored"].sum()) * parts  # about
@@ -231,50 +298,71 @@ def _train_stage(
             jax.block_until_ready(state.step)  # compiled by now: the pace begins here
             run.progress.restart(flops_before + stage_flops * step / steps)
             began, tokens = time.perf_counter(), 0
-        save = step % config.checkpoint_every == 0 or step in evaluate_at
-        due = save or step % config.log_every == 0  # here processes wait for each other anyway, and agree
+        evaluate, settle = step in evaluate_at, notes["entered"] and step == min(judge.SETTLED, steps)
+        save = step % config.checkpoint_every == 0 or evaluate
+        look = save or settle or step % config.log_every == 0  # where processes wait and agree
         # Looked at once: one that comes later waits for the next step.
-        stop = largest(sum(run.stop_signals[:1])) if due or parts == 1 else 0
-        if not (due or stop):
+        stop = largest(sum(run.stop_signals[:1])) if look or parts == 1 else 0
+        if not (look or stop):
             continue
-        scalars = {k: float(np.mean([float(m[k]) for m in window])) for k in metrics}
-        for name, value in scalars.items():  # the weights' norm too: they go bad a step before the loss
-            if not np.isfinite(value):
-                raise Diverged(
-                    f"the {name.replace('_', ' ')} is {value} near step {step} of {stage.directory}; the "
-                    "last checkpoint is intact: lower config.optimizer.learning_rate (in a new --workdir)"
-                )
-        flops = flops_before + stage_flops * step / steps
-        scalars |= {
-            "learning_rate": float(rate(step - 1)),
-            "tokens": tokens_before + stage.data.tokens * step / steps,
-            "flops": flops,
-            "flops_over_critical": flops / critical,
-            "compiled_bytes": held,
-        }
+        in_a_row = int(state.guard.in_a_row)
+        # Where a signal comes must not matter to when a run is rolled back, nor to where.
+        if (look and in_a_row >= SKIPS) or not jnp.isfinite(metrics["parameter_norm"]):
+            raise _fault(run, stage, step, notes, metrics)
+        scalars = judge.figures(config, run.dataset, stage, notes, step, window, state.guard)
+        scalars["compiled_bytes"] = held
+        scalars["peak_memory"] = peak_memory()
         if tokens:
             scalars["tokens_per_second"] = tokens / (time.perf_counter() - began)
-        if (stage.density.is_bound or config.model.causal) and not config.label_smoothing:
-            counts = run.dataset.counts(stage.config.name, "train")
-            scalars["bits_per_byte"] = scalars["loss"] / math.log(2) * counts["tokens"] / counts["bytes"]
-        run.log.write("train", stage.index, step, stage.steps_before + step, scalars)
+        run.log.write("train", stage.index, step, before["steps"] + step, scalars)
         latest = notes["latest"]
         text = f"{stage.config.name} {step}/{steps}  loss {scalars['loss']:.3f}"
-        run.progress.update(flops, text + (f"  held-out {_figure(latest)}" if latest else ""))
-        if step in evaluate_at:
-            latest = notes["latest"] = _measure(run, state)
-            run.log.write("validation", stage.index, step, stage.steps_before + step, latest)
-            run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {_figure(latest)}")
-            if notes["best"]["step"] < 0 or latest["bits_per_byte"] < notes["best"]["bits_per_byte"]:
-                notes["best"] = {"step": step, "bits_per_byte": latest["bits_per_byte"]}
+        run.progress.update(scalars["flops"], text + (f"  held-out {shown(latest)}" if latest else ""))
+        sound = in_a_row == 0 or step == steps
+        if evaluate:
+            latest = _measure(run, state)
+            notes = notes | {"latest": latest}
+            run.log.write("validation", stage.index, step, before["steps"] + step, latest)
+            run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {shown(latest)}")
+            if config.sample_tokens:
+                written = {"text": short_text(config, run.dataset, state.ema)}
+                run.log.write("sample", stage.index, step, before["steps"] + step, written)
+            if sound:
+                notes = judge.judged(stage, step, stage is run.stages[-1], notes)
+        if settle or (notes["ended"] and notes["entered"] and step < judge.SETTLED):
+            seen, told = judge.settled(stage, step, notes, latest if evaluate else _measure(run, state))
+            run.log.write("transition", stage.index, step, before["steps"] + step, seen)
+            run.progress.say(told)
+        done = step == steps or notes["ended"]
+        if done:
+            lines = list(read_lines(run.log.path))
+            figures = stage_figures(lines, stage.index)
+            run.log.write("stage", stage.index, step, before["steps"] + step, figures)
         if save or stop:  # always with a log line, so that a resumed run averages over the same steps
-            checkpoint.save(run.directory(stage), step, state, notes, keep={notes["best"]["step"]})
+            notes = notes | ({"sound": step} if save and sound else {})
+            kept = {notes["best"]["step"], notes["sound"]}
+            checkpoint.save(run.directory(stage), step, state, notes, kept)
         _status(run, "running", stage, step, latest)
-        if stop and not (step == steps and stage is run.stages[-1]):
+        if stop and not (done and stage is run.stages[-1]):
             _status(run, "stopped", stage, step, latest)
             raise _stopped(stop, f"step {step} of {stage.directory}")
+        if notes["ended"]:
+            run.progress.say(f"{stage.directory} ends early: no better since step {notes['best']['step']}")
+            break
         window, began, tokens = [], time.perf_counter(), 0
     return state, notes
+
+
+def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> Exception:
+    """A roll-back, for which later checkpoints are removed, or the end where there were enough."""
+    why = judge.diagnosis(stage, step, metrics)
+    if notes["roll_backs"] == ROLL_BACKS:
+        return Diverged(f"{why}, after {ROLL_BACKS} roll-backs; {judge.ADVICE}")
+    later = [s for s in checkpoint.steps(run.directory(stage)) if s > notes["sound"]]
+    largest(0)  # all have seen them
+    for step in later:
+        shutil.rmtree(run.directory(stage) / str(step), ignore_errors=True)
+    return _RollBack(notes["roll_backs"] + 1, why)
 
 
 def _stopped(number: int, where: str) -> Stopped:
@@ -288,36 +376,23 @@ def _measure(run: _Run, state: TrainState, said: str = "measuring the validation
     return run.validate(state.ema)
 
 
-def _figure(result: dict[str, Any]) -> str:
-    error = f" +- {result['bits_per_byte_se']:.3f}" if result["kind"] == "bound" else " (exact)"
-    return f"{result['bits_per_byte']:.3f}{error} bits per byte"
+def _status(run: _Run, what: str, stage: Stage, step: int, latest: Notes) -> None:
+    write_json(run.workdir / "STATUS.json", judge.status(run.progress, what, stage, step, latest))
 
 
-def _status(run: _Run, what: str, stage: Stage, step: int, latest: dict[str, Any]) -> None:
-    status = {
-        "state": what,
-        "stage": stage.directory,
-        "step": step,
-        "steps": stage.data.num_steps,
-        "share_done": run.progress.done / run.progress.total,
-        "eta_seconds": round(run.progress.eta(), 1),
-        "bits_per_byte": latest.get("bits_per_byte"),
-        "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    write_json(run.workdir / "STATUS.json", status)
-
-
-def _report(run: _Run, state: TrainState, latest: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the finished run (`latest`: validation at its end); measured and written once."""
-    path = run.workdir / "report" / "report.json"
+def _report(run: _Run, state: TrainState, notes: Notes) -> dict[str, Any]:
+    """The figures of the finished run, measured and written once; `notes` are those of its end."""
+    path, stage, step = run.workdir / "report" / "report.json", run.stages[-1], int(state.step)
     if largest(not path.exists()):
         run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
-        done = sum(s.data.tokens for s in run.stages), sum(run.flops)
-        found = report(run.config, run.dataset, run.workdir, state.ema, latest, *done)
-        write_json(path, found)
+        done, latest = judge.passed(run.config, run.flops[-1], stage, state, notes), notes["latest"]
+        if notes["chosen"] is not None:
+            latest = {name: value for name, value in notes["best"].items() if name != "step"}
+            state = checkpoint.restore(run.directory(stage) / str(notes["chosen"]), state)
+        where = f"{stage.directory}/{int(state.step)}"
+        write_json(path, report(run.config, run.dataset, run.workdir, state.ema, latest, done, where))
     written = read_json(path, RunError)
     run.progress.update(run.progress.total, "finished")
-    stage = run.stages[-1]
-    _status(run, "finished", stage, stage.data.num_steps, written["validation"])
+    _status(run, "finished", stage, step, written["validation"])
     return written

@@ -55,7 +55,7 @@ class Trainer:
     def __init__(self, shape: tuple[int, int]):
         self.mesh = mesh(*shape)
         loss = make_loss(PLAN, FORBIDDEN, MASK, Density(), 2)
-        step = make_train_step(loss, OPTIMIZER, 0.9, PLAN.micro_batch, 0, self.mesh)
+        step = make_train_step(loss, OPTIMIZER, 0.9, PLAN.micro_batch, 0, mesh=self.mesh)
         self.lies = devices.shardings(jax.eval_shape(begin), self.mesh)
         self.rows = NamedSharding(self.mesh, devices.ROWS)
         out = self.lies, NamedSharding(self.mesh, PartitionSpec())

@@ -226,6 +226,51 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1"]
 
 
+def test_a_start_tidies_up_and_keeps_the_newest_damaged(tmp_path):
+    save_small(tmp_path, 1, 2, 3, 4, keep=(1, 2, 3, 4))
+    for number, step in enumerate((2, 3, 4)):
+        (tmp_path / str(step)).rename(damaged := tmp_path / f"{step}.damaged")
+        os.utime(damaged, (number, number))
+    shutil.copytree(tmp_path / "1", tmp_path / "5.tmp")
+    said = []
+    checkpoint.tidy(tmp_path, said.append)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "3.damaged", "4.damaged"]
+    assert [line.partition(" is kept")[0] for line in said] == [
+        str(tmp_path / f"{n}.damaged") for n in (3, 4)
+    ]
+    checkpoint.tidy(tmp_path / "absent", said.append)
+
+
+def test_a_kill_while_an_old_one_is_removed_leaves_no_half_one(tmp_path, monkeypatch):
+    save_small(tmp_path, 1, 2)
+
+    def killed(path):
+        (path / "meta.json").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_small(tmp_path, 3)
+    assert checkpoint.steps(tmp_path) == [2, 3]
+    assert all(checkpoint.verify(tmp_path / str(step)) is None for step in (2, 3))
+
+
+def test_threads_of_a_failing_save_are_quiet(tmp_path):
+    """Files may grow to 200 bytes: orbax fails in threads of its own, whose tracebacks nobody needs."""
+    program = (
+        "import resource; from pathlib import Path; import jax.numpy as jnp\n"
+        "from mdlm_jax import checkpoint\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        f"    checkpoint.save(Path({str(tmp_path)!r}), 2, {{'a': jnp.ones(3)}}, {{}}, set())\n"
+        "except checkpoint.CheckpointError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True)
+    assert done.stdout.startswith("cannot write the checkpoint") and done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "like",
     [

@@ -20,7 +20,11 @@ class Asked(UserError):
         (UserError("a  b\nc"), 2, "error: a b c\n"),
         (UserError("bad \x1b]0;x\x07 name"), 2, "error: bad ]0;x name\n"),
         (Asked("saved"), 75, "saved\n"),
-        (OSError(28, "No space left on device", "x"), 2, "error: x: no space left on device\n"),
+        (
+            OSError(28, "No space left on device", "x"),
+            2,
+            "error: x: no space left on device; free some and run the same command\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted; the rest\n"),
         (ModuleNotFoundError("No module named 'jax'", name="jax.numpy"), 2, "error: jax.numpy is not"),
     ],

@@ -106,7 +106,7 @@ BAD = [
     ("optimizer.learning_rate", 0.0, "config.optimizer.learning_rate must be above 0"),
     ("optimizer.learning_rate", float("nan"), "config.optimizer.learning_rate must be a number"),
     ("optimizer.clip_norm", "one", "config.optimizer.clip_norm must be a number, such as"),
-    ("optimizer.schedule", "step", "config.optimizer.schedule must be one of cosine, wsd, constant"),
+    ("optimizer.schedule", "step", "config.optimizer.schedule must be one of cosine, restarts, wsd"),
     ("optimizer.ema_decay", 2, "config.optimizer.ema_decay must be at most 1"),
     ("evaluation.strata", 8, "config.evaluation.strata must be at least 16"),
     ("evaluation.replicates", 1, "config.evaluation.replicates must be at least 2"),

@@ -95,6 +95,30 @@ def test_order_follows_seed_and_epoch(dataset, stage):
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_importance_stays_with_its_token(dataset, stage):
+    """The same rows with or without it, and each token with that of its record; [EOS] and padding have 0."""
+    config = StageConfig(stage, 2, (0.1, 0.2), 1.0, "last")
+    plain, soft = (data.stage_data(dataset, config, SEQ_LEN, 4, 3, flag) for flag in (False, True))
+    assert plain.tokens == soft.tokens and plain.per_row == soft.per_row
+    pairs: Counter = Counter()
+    for i in range(len(plain.source)):
+        one, two = plain.source[i], soft.source[i]
+        assert "importance" not in one and all(np.array_equal(one[name], two[name]) for name in one)
+        assert not two["importance"][~two["scored"]].any()
+        pairs.update(
+            zip(*(two[name][two["scored"]].tolist() for name in ("tokens", "importance")), strict=True)
+        )
+    [shard] = dataset.counts(stage, "train")["shards"]
+    wanted: Counter = Counter()
+    for record in grain.sources.ArrayRecordDataSource(str(dataset.path / shard["file"])):
+        fields = msgpack.unpackb(record)
+        ids = np.frombuffer(fields["ids"], np.dtype(dataset.info["ids_dtype"]))
+        wanted.update(zip(ids.tolist(), fields["importance"], strict=True))
+    assert pairs == Counter({pair: 2 * count for pair, count in wanted.items()})
+    assert len({importance for _, importance in pairs}) > 20
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_rows_start_segments_with_an_unscored_eos(dataset, stage):
     rows = planned(dataset, stage)
     source = data.RowSource(rows, SEQ_LEN, dataset.special_ids)

@@ -200,6 +200,30 @@ def test_each_stratum_of_the_bound_and_their_mean():
     assert within(nats.mean(), np.sqrt((error**2).sum()) / strata, TRUTH[1][0])
 
 
+def test_soft_masking_draws_without_replacement_in_proportion_to_the_weights():
+    """Against the law of every ordered pair; exactly k in each segment, whatever the weights."""
+    tokens, scored = np.zeros((1, 8), np.int32), np.array([[False, *[True] * 4, False, True, True]])
+    segments = np.array([[1, 1, 1, 1, 1, 2, 2, 2]])
+    w = np.array([1.0, 2.0, 0.5, 4.0])
+    weight = jnp.asarray(np.array([[1.0, *w, 1.0, 1e-6, 1e6]]), jnp.float32)
+
+    def masks(key: jax.Array, emphasis: jax.Array | None) -> jax.Array:
+        rate = jnp.array([[0.5, 0.5]])
+        return diffusion.corrupt(key, tokens, segments, scored, rate, MASK, emphasis).masked[0]
+
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    drawn = np.asarray(quick_jit(jax.vmap(masks, (0, None)))(keys, weight))
+    assert (drawn[:, 1:5].sum(1) == 2).all() and (drawn[:, 6:].sum(1) == 1).all()
+    assert not drawn[:, [0, 5]].any() and drawn[:, 7].mean() > 0.999
+    for i, j in itertools.combinations(range(4), 2):
+        law = sum(w[a] / w.sum() * w[b] / (w.sum() - w[a]) for a, b in ((i, j), (j, i)))
+        share = (drawn[:, 1 + i] & drawn[:, 1 + j]).mean()
+        assert within(share, (law * (1 - law) / 20_000) ** 0.5, law), (i, j)
+    few = keys[:50]
+    even = quick_jit(jax.vmap(masks, (0, None)))(few, jnp.ones((1, 8)))
+    np.testing.assert_array_equal(even, quick_jit(jax.vmap(lambda k: masks(k, None)))(few))
+
+
 def test_only_masked_positions_are_scored_and_only_they_have_gradients():
     """Run without jit, so that the denoiser sees which positions it is asked for."""
     asked = []

@@ -121,7 +121,7 @@ def test_a_uniform_model_costs_the_logarithm_of_the_vocabulary(causal: bool):
     np.testing.assert_allclose(nats, np.broadcast_to(counts * math.log(5), nats.shape), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("causal", "strata"), [(False, 16), (False, 24), (True, 16)])
+@pytest.mark.parametrize(("causal", "strata"), [(False, 24), (True, 16)])
 def test_rows_at_a_time_change_no_figure(causal: bool, strata: int):
     """The masks are the same; only sums may differ in their last bits."""
     plan = config(dataclasses.replace(MODEL, causal=causal), strata=strata)

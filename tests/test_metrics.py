@@ -1,7 +1,10 @@
 """Where numbers go: TensorBoard's own reader finds them, and metrics.jsonl is whole after a kill."""
 
+import importlib.util
 import json
 import math
+import os
+import resource
 import subprocess
 import sys
 
@@ -9,6 +12,9 @@ import pytest
 from conftest import REPO
 
 from mdlm_jax import metrics
+from mdlm_jax.evaluation.summary import WRITTEN
+from mdlm_jax.ui.curves import Curves, WandbWriter
+from mdlm_jax.ui.values import UserError
 
 WANTED = {
     "train/loss",
@@ -172,3 +178,88 @@ def test_metrics_of_a_run_are_whole(smoke_run):
     assert all(("tokens_per_second" in line) == (line["step"] > 1) for line in train)
     bounds = [line["bits_per_byte"] for line in read if line["kind"] == "validation"]
     assert len(bounds) == 3 and bounds[2] < min(bounds[:2])
+
+
+def test_a_full_disk_is_named_and_leaves_what_was_whole(log, tmp_path):
+    """A limit on the size of files stands for it: a line is cut in the middle, a new file is not made."""
+    fill(log)
+    before, size = lines(log), log.path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            log.write("train", 2, 1, 16, {"loss": 1.0})
+        assert caught.value.filename == str(log.path) and log.path.stat().st_size == size + 9
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9, hard))
+        with pytest.raises(OSError) as caught:
+            log.cut_back(2, 0)
+        assert caught.value.filename == str(log.path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert lines(log) == before and not list(tmp_path.glob("*.tmp"))
+    log.cut_back(2, 0)
+    assert lines(log) == before and log.path.stat().st_size == size
+
+
+def test_texts_go_to_tensorboard_too(tmp_path, child_env):
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "from pathlib import Path\n"
+        "from mdlm_jax.ui.curves import EventWriter\n"
+        "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator\n"
+        "writer = EventWriter(Path(sys.argv[1]))\n"
+        "writer.write_texts(7, {'sample/text': 'It was [MASK]'})\n"
+        "writer.close()\n"
+        "events = EventAccumulator(sys.argv[1]); events.Reload()\n"
+        "[event] = events.Tensors('sample/text')\n"
+        "print(event.step, event.tensor_proto.string_val[0].decode())\n"
+        "print(events.SummaryMetadata('sample/text').plugin_data.plugin_name)\n"
+    )
+    child = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(child, capture_output=True, text=True, env=child_env, cwd=REPO)
+    assert done.stdout.splitlines() == ["7 It was [MASK]", "text"], done.stderr
+
+
+class Full(Quiet):
+    """Stands for a writer whose disk is full, and whose error is nothing that we know."""
+
+    def flush(self):
+        raise RuntimeError("events.out; No space left on device\n\tFailed to flush 2 events")
+
+
+def test_what_a_writer_raises_is_one_line(tmp_path):
+    curves = Curves(tmp_path, [Quiet(), Full()])
+    curves.write_scalars(1, {"a": 1.0})
+    with pytest.raises(UserError, match=f"curves in {tmp_path}: no space left; free some and run the same"):
+        curves.flush()
+
+
+def test_weights_and_biases_offline(tmp_path, child_env):
+    """Two processes, one run; what they have logged lies in the directory."""
+    if importlib.util.find_spec("wandb") is None:
+        pytest.skip("wandb is not installed (the extra of that name)")
+    (tmp_path / "config.json").write_text('{"seed": 4}')
+    code = (
+        "import sys; sys.modules['clu'] = sys.modules['tensorflow'] = None\n"
+        "from pathlib import Path; from mdlm_jax.metrics import MetricLog\n"
+        "log = MetricLog(Path(sys.argv[1]), wandb=True)\n"
+        "log.write('train', 0, 1, 1, {'loss': 2.5})\n"
+        "log.write('sample', 0, 1, 1, {'text': 'It was'})\n"
+        "log.close()\n"
+    )
+    for _ in range(2):
+        child = [sys.executable, "-c", code, str(tmp_path)]
+        env = child_env | {"WANDB_MODE": "offline", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+        done = subprocess.run(child, capture_output=True, text=True, env=env, cwd=REPO)
+        assert done.returncode == 0, done.stderr
+    kept = list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len({path.name for path in kept}) == 1 and len(kept) == 2
+    assert all(b"train/loss" in path.read_bytes() and b"It was" in path.read_bytes() for path in kept)
+    files = (p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if not p.is_dir())
+    assert all(WRITTEN.fullmatch(name) for name in files)
+
+
+def test_weights_and_biases_where_it_is_not(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="wandb is not installed"):
+        WandbWriter(tmp_path)

@@ -63,6 +63,17 @@ def workdir(tmp_path):
     return put(tmp_path / "run")
 
 
+def test_memory_clipping_and_the_text_of_the_training_are_shown(tmp_path):
+    last = {"kind": "train", "stage": 1, "step": 60, "loss": 4.0, "peak_memory": 1.5e9, "clipped": 0.25}
+    texts = [{"kind": "sample", "stage": 1, "step": s, "text": f"text {s}"} for s in (30, 60)]
+    monitor_ = Monitor(put(tmp_path / "run", lines=[*LINES, last, *texts, {"kind": "sample", "text": 3}]))
+    run = monitor_.read(True, NOW)
+    assert run.gauges == "memory 1,500 MB  25% of the steps clipped" and run.gauges in monitor.plain(run)
+    assert run.sample == ("2_refinement 60", "text 60")
+    assert monitor_.read(True, NOW, ("2_refinement/70", "newer")).sample[1] == "newer"
+    assert Monitor(put(tmp_path / "old")).read(True, NOW).gauges == ""
+
+
 NUMBERS = st.lists(st.floats(-1e9, 1e9), max_size=200)
 
 

@@ -6,16 +6,17 @@ import itertools
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from test_losses import toy_run
-from toys import random_params
 
-from mdlm_jax import curriculum, data, run_directory
-from mdlm_jax.configuration import SamplingConfig
+from mdlm_jax import checkpoint, curriculum, data
+from mdlm_jax.configuration import SamplingConfig, StageConfig
 from mdlm_jax.evaluation import pseudo, style
+from mdlm_jax.evaluation.summary import WRITTEN
+from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.tokenizer import load_tokenizer
-from mdlm_jax.ui.values import read_json
 
 WANTED, SEED = 5, 3
 
@@ -34,8 +35,9 @@ def records(dataset):
 def run(dataset):
     """Random weights, but flat enough to write tokens that are about as likely as real ones."""
     toy = toy_run(dataset)
-    params = random_params(toy.config.model)
-    params["embed"]["embedding"] = params["embed"]["embedding"][...] * 0.2
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, x: x * 0.2 if "embed" in jax.tree_util.keystr(path) else x, toy.params
+    )
     sampling = SamplingConfig("interleaved", 2, 1.0, 0, 1.0)
     config = dataclasses.replace(toy.config, sampling=sampling, seed=SEED)
     tokenizer = load_tokenizer(dataset.path / "tokenizer.json")
@@ -139,28 +141,34 @@ def test_held_out_chapters_are_never_read(run, dataset, made, tmp_path):
         assert np.array_equal(p.tokens, q.tokens) and (p.place, cost) == (q.place, other)
 
 
-def test_a_shard_is_made_once_and_again_if_it_is_damaged(run_copy, dataset):
-    config = run_directory.read_config(run_copy)
-    last = dataclasses.replace(config.stages[2], self_training=0.3, num_epochs=12)
-    config = dataclasses.replace(config, stages=(*config.stages[:2], last))
-    stage, said = curriculum.plan(config, dataset)[2], []
+def test_a_shard_is_made_once_and_again_if_it_is_damaged(run, dataset, tmp_path):
+    """By the weights with which the stage began: here the best of the stage before, not the last."""
+    shutil.copyfile(dataset.path / "tokenizer.json", tmp_path / "tokenizer.json")
+    before = StageConfig("structural", 1, (0.4, 0.6), 1.0, "last")
+    last = StageConfig("refinement", 2, (0.05, 0.2), 1.0, "best", self_training=0.1)
+    config = dataclasses.replace(run.config, stages=(before, last))
+    stages, said = curriculum.plan(config, dataset), []
+    for step, ema in ((5, run.params), (9, jax.tree.map(jax.numpy.zeros_like, run.params))):
+        state = curriculum.begin(run.params, ema, make_optimizer(config.optimizer, 1), 0, stages[0])
+        path = tmp_path / "checkpoints" / "1_structural"
+        checkpoint.save(path, step, state, {"best": {"step": 5}}, keep=set())
 
     def shard() -> data.Dataset:
-        return pseudo.shard(config, dataset, run_copy, stage, said.append)
+        return pseudo.shard(config, dataset, tmp_path, stages[1], said.append)
 
-    first = shard()
-    steps, place = len(said), run_copy / "self_training"
-    assert steps == 2 and first.info["verdicts"]["kept"] > 0
+    first, place = shard(), tmp_path / "self_training"
+    assert len(said) == 2 and first.info["verdicts"]["kept"] > 0
     made = {path.name: path.read_bytes() for path in place.iterdir()}
-    assert made.keys() == {"3_refinement.json", "3_refinement.array_record"}
-    assert shard().info == first.info and len(said) == steps
-    (place / "3_refinement.array_record").write_bytes(made["3_refinement.array_record"][:-9])
-    assert shard().info == first.info and len(said) == 2 * steps
+    assert made.keys() == {"2_refinement.json", "2_refinement.array_record"}
+    assert all(WRITTEN.fullmatch(f"self_training/{name}") for name in made)
+    assert shard().info == first.info and len(said) == 2
+    (place / "2_refinement.array_record").write_bytes(made["2_refinement.array_record"][:-9])
+    assert shard().info == first.info and len(said) == 4
     assert {path.name: path.read_bytes() for path in place.iterdir()} == made
-    told = read_json(place / "3_refinement.json", ValueError)
-    digest = hashlib.sha256((run_copy / "checkpoints" / told["checkpoint"] / "MANIFEST.json").read_bytes())
-    assert told["checkpoint"].startswith("2_structural/") and told["model_hash"] == digest.hexdigest()[:16]
+    told = json.loads(made["2_refinement.json"])
+    assert (told["checkpoint"], told["seed"]) == ("1_structural/5", SEED)
+    digest = hashlib.sha256((path / "5" / "MANIFEST.json").read_bytes()).hexdigest()
+    assert told["model_hash"] == digest[:16] and told["sampling"] == dataclasses.asdict(config.sampling)
     records = data.read_records(first, "refinement", "train")
-    assert len(records) == told["verdicts"]["kept"] and json.dumps(told["sampling"])
-    chapters = set(dataset.info["split"]["chapters"]["train"])
-    assert {r.chapter for r in records} <= chapters
+    assert len(records) == told["verdicts"]["kept"]
+    assert {r.chapter for r in records} <= set(dataset.info["split"]["chapters"]["train"])

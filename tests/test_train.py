@@ -22,8 +22,10 @@ from configs import autoregressive, single_stage
 from mdlm_jax import checkpoint, curriculum, metrics, train
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
+from mdlm_jax.evaluation.judge import NO_NOTES
 from mdlm_jax.run_directory import read_config
 from mdlm_jax.train_state import init_params
+from mdlm_jax.ui.curves import EventWriter
 from mdlm_jax.ui.values import write_json
 
 # (stage, step): killed as soon as metrics.jsonl has that step's line. Step 10 of stage 1 is when the
@@ -229,7 +231,7 @@ def light(shared):
         "jax_disable_most_optimizations": (True, False),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "make_writer", lambda directory, _: metrics.EventWriter(directory))
+        patch.setattr(metrics, "make_writer", lambda directory, _: EventWriter(directory))
         for name, (value, _) in settings.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
@@ -305,13 +307,14 @@ def test_a_stage_begins_with_the_last_or_the_best_weights(init_from, smoke_run):
     log = types.SimpleNamespace(write=lambda *a: logged.append(a[-1]))
     silent = types.SimpleNamespace(say=lambda text: None)
     result = {"kind": "exact", "bits_per_byte": 3.0}
-    run = train._Run(config, dataset, smoke_run, stages, lambda params: result, log, silent, [], {})
+    shared = config, dataset, smoke_run, stages, [1e9] * 3, lambda params: result, log, silent, [], {}
+    run = train._Run(*shared)
     older, newest = checkpoint.steps(directory)[-2:]
     params = init_params(config.model, 0)
     like = curriculum.begin(params, params, run.optimizer(stages[0]), config.seed, stages[0])
     last = checkpoint.restore(directory / str(newest), like)
-    notes = {"latest": {"bits_per_byte": 2.0}, "best": {"step": older, "bits_per_byte": 1.0}}
-    state = train._enter(run, stages[1], last, notes)
+    notes = NO_NOTES | {"latest": {"bits_per_byte": 2.0}, "best": {"step": older, "bits_per_byte": 1.0}}
+    state, _ = train._enter(run, stages[1], last, notes)
     assert all(x.is_deleted() for x in jax.tree.leaves(last))  # nobody holds two states
     expected = checkpoint.restore(directory / str(newest if init_from == "last" else older), like)
     for got, want in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):

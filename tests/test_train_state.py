@@ -14,6 +14,7 @@ from mdlm_jax import diffusion
 from mdlm_jax.evaluation.likelihood import corrupt_strata
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.train_state import (
+    Guard,
     TrainState,
     build,
     cast,
@@ -45,7 +46,9 @@ def batch(rows: int, length: int = 12) -> dict[str, np.ndarray]:
 def start(params: object, optimizer: optax.GradientTransformation, seed: int = 0) -> TrainState:
     key = jax.random.key_data(jax.random.key(seed))
     average = jax.tree.map(jnp.array, params)  # a copy: donating one buffer twice is an error
-    return TrainState(jnp.int32(0), params, average, optimizer.init(params), key)
+    return TrainState(
+        jnp.int32(0), params, average, optimizer.init(params), key, jax.tree.map(jnp.asarray, Guard())
+    )
 
 
 def quadratic(params: dict, batch: dict, key: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -28,7 +28,7 @@ from mdlm_jax.model import ffn_width
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.train_state import init_params, make_loss
 from mdlm_jax.ui.progress import clock
-from mdlm_jax.ui.values import ConfigError
+from mdlm_jax.ui.values import ConfigError, write_text
 
 # The share of the probe's rate that a run sustains, and seconds to compile a program. CPU: measured on two
 # AVX-512 cores (0.33 tiny, 0.41 small, 0.55 base, 0.45 evaluation). Accelerator: assumed, not measured.
@@ -139,7 +139,7 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
 class Memory:
     """Bytes on the device; all but `state` and `process` only while they run."""
 
-    state: int  # weights, their average, the optimizer state, a step and a key (12 bytes): exact
+    state: int  # weights, their average, the optimizer state, a step, a key and a guard (28 bytes): exact
     gradients: int  # these three are added by a train step
     activations: int
     logits: int
@@ -180,6 +180,7 @@ def _kept(config: Config, density: Density, per_row: int, **changes: Any) -> int
     loss_fn = make_loss(config, allowed, 0, density, per_row)
     tokens = jax.ShapeDtypeStruct((config.micro_batch, model.seq_len), jnp.int32)
     batch = {"tokens": tokens, "segments": tokens, "scored": jax.ShapeDtypeStruct(tokens.shape, bool)}
+    batch |= {"importance": tokens} if config.soft_masking else {}
     vjp = jax.make_jaxpr(lambda p, b: jax.vjp(lambda q: loss_fn(q, b, jax.random.key(0)), p, has_aux=True)[1])
     traced = vjp(jax.eval_shape(lambda: init_params(model, 0)), batch).jaxpr
     given = {id(v) for v in traced.invars}
@@ -213,11 +214,11 @@ def memory(config: Config, stages: Sequence[Stage] = ()) -> Memory:
     block -= _kept(config, *masks, num_layers=1, remat="full")
     params = jax.eval_shape(lambda: init_params(model, 0))
     weights, logits = _bytes(params), 8 * model.vocab_rows  # logits: two copies of a position's
-    state = 12 + 2 * weights + _bytes(jax.eval_shape(make_optimizer(config.optimizer, 1).init, params))
+    state = 28 + 2 * weights + _bytes(jax.eval_shape(make_optimizer(config.optimizer, 1).init, params))
     gradients = weights * (1 + (micro < config.batch_size))
     head = min(kept, logits * scored)
     activations = kept - head + max(0, block - logits * scored)
-    copy, (strata, _, rows) = weights // 2 if config.precision == "bf16" else 0, _protocol(config)
+    copy, (strata, _, rows) = weights // 2 * (config.precision in ("bf16", "float16")), _protocol(config)
     rows = rows_at_a_time(config, rows)
     evaluated = logits * rows * model.seq_len * (strata + 1) // (2 * strata)
     evaluation = copy + max(evaluated, block * rows // micro // 2)  # forward alone holds half a block
@@ -240,7 +241,7 @@ def measured(stage: Stage, train_step: jax.stages.Compiled, path: Path, say: Cal
     state = getattr(analysis, "alias_size_in_bytes", 0)  # what it is given and returns in the same place
     told = f"{stage.directory}: the compiled step takes {gigabytes(held)}, {gigabytes(state)} of it the state"
     if told not in (text := path.read_text(encoding="utf-8")):
-        path.write_text(f"{text}{told}\n", encoding="utf-8")
+        write_text(path, f"{text}{told}\n")
     say(told)
     return held
 
@@ -296,8 +297,9 @@ def seconds(config: Config, stages: Sequence[Stage], dataset: Dataset) -> float:
     share, compilation = CPU_PACE if jax.default_backend() == "cpu" else ACCELERATOR_PACE
     flops = RECOMPUTED[model.remat] * sum(stage_flops(config, s) for s in stages)
     position = flops_per_token(model, (strata + 1) / (2 * strata)) / 3  # forward alone
-    # Within a stage, at its start (of the first only if it has weights from a run); the test at the end.
-    validations = (config.evaluation.per_stage + 1) * len(stages) - (not config.init_from)
+    # Within a stage, at its start (of the first only if it has weights from a run) and soon after that of a
+    # later one; the test at the end.
+    validations = (config.evaluation.per_stage + 2) * len(stages) - 1 - (not config.init_from)
     for split, times in (("validation", validations), ("test", 1)):
         windows = len(held_out_windows(dataset, split, model.seq_len)["tokens"])
         flops += times * replicates * -(-windows * strata // rows) * rows * model.seq_len * position

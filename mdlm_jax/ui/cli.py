@@ -1,6 +1,7 @@
 """What every command line shares: a mistake is one line with the nearest name, and an exit code. No jax."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,15 @@ INSTALL = "in the checkout: make install, then source .venv/bin/activate"
 
 class UsageError(UserError):
     """A command line that cannot be understood; one line."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A SIGTERM, raised by `terminate`; what cleans up after a Ctrl-C cleans up after it too."""
+
+
+def terminate(*_: Any) -> NoReturn:
+    """A handler for SIGTERM. Raises Terminated."""
+    raise Terminated
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,15 +58,15 @@ class Parser(argparse.ArgumentParser):
 def run(command: Callable[[], int | None], interrupted: str) -> int:
     """The exit code of `command()`: its own, or after one line on stderr the one its error asks for.
 
-    A UserError or OSError is told as "error: ..."; a Ctrl-C as `interrupted`, with code 130.
+    A UserError or OSError is told as "error: ..."; a Ctrl-C as `interrupted`, with code 130 (SIGTERM: 75).
     """
     for stream in (sys.stdout, sys.stderr):  # a terminal that has no "…" shows "?"
         getattr(stream, "reconfigure", dict)(errors="replace")
     try:
         return command() or 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"interrupted; {interrupted}", file=sys.stderr)
-        return 130
+        return 75 if isinstance(error, Terminated) else 130
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -71,6 +81,8 @@ def run(command: Callable[[], int | None], interrupted: str) -> int:
         told = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             told = f"{error.filename}: {(error.strerror or '').lower()}"
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            told += "; free some and run the same command" * full
         told = "".join(c for c in " ".join(told.split()) if c.isprintable())  # files may hold anything
         print(("" if stopped else "error: ") + told, file=sys.stderr)
         return code

@@ -95,6 +95,7 @@ class Run:
     held_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # where, bits per byte
     final: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # of the report
     sample: tuple[str, str] = ("", "")  # checkpoint, text
+    gauges: str = ""  # memory, and the share of steps whose gradients were clipped
 
     @property
     def advice(self) -> str:
@@ -161,7 +162,8 @@ class Monitor:
                 if x.get("kind") == "validation" and (figure := _figure(x))
             ],
             [(label, figure) for label, figure in final if figure],
-            sample,
+            sample if sample[1] else _sample(entries, [*epochs]),
+            _gauges(entries),
         )
 
     def _facts(self) -> list[str]:
@@ -176,6 +178,21 @@ def _where(entry: Entry, names: list[str]) -> str:
     """The stage and the step of a line of metrics."""
     index, step = (int(number(entry.get(name)) or 0) for name in ("stage", "step"))
     return f"{line(names[index]) if 0 <= index < len(names) else index + 1} {step:,}"
+
+
+def _sample(entries: list[Entry], names: list[str]) -> tuple[str, str]:
+    """Where the last text that training itself wrote comes from, and the text."""
+    found = [x for x in entries if x.get("kind") == "sample" and isinstance(x.get("text"), str)]
+    return (_where(found[-1], names), found[-1]["text"]) if found else ("", "")
+
+
+def _gauges(entries: list[Entry]) -> str:
+    """The last line of training that tells of memory and clipping, in words."""
+    last = next((x for x in reversed(entries) if x.get("kind") == "train"), {})
+    memory, clipped = number(last.get("peak_memory")), number(last.get("clipped"))
+    told = ["" if memory is None else f"memory {memory / 1e6:,.0f} MB"]
+    told += ["" if clipped is None else f"{clipped:.0%} of the steps clipped"]
+    return "  ".join(filter(None, told))
 
 
 def _eta(status: Entry, now: float) -> float | None:
@@ -225,6 +242,7 @@ def page(run: Run, width: int, note: str = "", facts: bool = True, figures: int 
         first, last = f"{run.losses[0]:.2f} ", f" {run.losses[-1]:.2f}"
         curve = sparkline(run.losses, max(width - len(first + last), 1))
         lines += [Text(), Text("training loss", DIM), Text(f"{first}{curve}{last}")]
+        lines += paragraph(run.gauges, width, DIM) * bool(facts)
     if run.held_out:
         lines += [Text(), *paragraph("held-out bits per byte, lower is better", width, DIM)]
         rows = [*run.held_out[-figures:], *run.final]

@@ -44,7 +44,7 @@ class PlanProgress:
         """Moves to `done` with a one-line state."""
         self.done = done
         if self._bar is not None:
-            self._bar.update(self._task, completed=int(done), description=text)
+            self._bar.update(self._task, completed=int(done), total=self.total, description=text)
         elif time.monotonic() - self._last_line >= self._line_every:
             self._last_line = time.monotonic()
             eta = f"  ETA {clock(self.eta())}" if self.eta() or done >= self.total else ""
