@@ -29,12 +29,8 @@ from mdlm_jax.ui.values import ConfigError, UserError, difference, read_json, wr
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
-FREE = (
-    "log_every",
-    "checkpoint_every",
-    "sampling",
-    "sample_tokens",
-)  # fields that a run may change on its way
+# Fields that a run may change on its way.
+FREE = ("log_every", "checkpoint_every", "sampling", "sample_tokens", "mesh")
 
 
 class RunError(UserError):
@@ -94,7 +90,8 @@ def recorded(config: Config, workdir: Path) -> Config:
 def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = None) -> None:
     """Before anything is written: refuses (RunError) a directory of other things, another plan or book."""
     if not (workdir / "config.json").exists():
-        others = {p.name for p in workdir.iterdir()} - CLAIMING if workdir.is_dir() else set()
+        there = workdir.iterdir() if workdir.is_dir() else ()
+        others = {p.name for p in there if not p.is_symlink()} - CLAIMING
         if others:
             raise RunError(f"{workdir} holds other things ({min(others)}); use a new or empty --workdir")
         return
