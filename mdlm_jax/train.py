@@ -19,9 +19,9 @@ from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
 from mdlm_jax.devices import ROWS, SAME, largest, make_mesh, place, shardings
 from mdlm_jax.evaluation import judge
-from mdlm_jax.evaluation.analytics import peak_memory, short_text, stage_figures
+from mdlm_jax.evaluation.analytics import environment, peak_memory, short_text, stage_figures
 from mdlm_jax.evaluation.estimate import describe, fit, measured, stage_flops
-from mdlm_jax.evaluation.judge import NO_NOTES, Notes, shown
+from mdlm_jax.evaluation.judge import NO_NOTES, Diverged, Notes, Stopped, shown
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.optimizer import make_optimizer
@@ -31,23 +31,9 @@ from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_l
 from mdlm_jax.ui.debugging import Aids
 from mdlm_jax.ui.metrics import MetricLog, read_lines
 from mdlm_jax.ui.progress import PlanProgress
-from mdlm_jax.ui.values import UserError, read_json, write_json, write_text
+from mdlm_jax.ui.values import read_json, write_json, write_text
 
 SKIPS, ROLL_BACKS = 10, 2  # skipped steps in a row that are too many, and the most roll-backs of a run
-
-
-class Stopped(UserError):
-    """Training was asked to stop by a signal and has saved; `code` is 130 (SIGINT) or 75 (SIGTERM)."""
-
-    def __init__(self, message: str, code: int):
-        super().__init__(message)
-        self.code = code
-
-
-class Diverged(UserError):
-    """The loss is not finite; one line that says where and what to try."""
-
-    code = 3
 
 
 class _RollBack(Exception):
@@ -107,7 +93,7 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path, aids: Aids) -
     stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
     if not (config := recorded(config, workdir)).micro_batch:
         config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s, NO_NOTES))
-    claim(workdir, config, dataset)
+    claim(workdir, config, dataset, environment())
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
         write_text(workdir / "plan.txt", "\n".join([*screen, *details]) + "\n")
@@ -155,7 +141,7 @@ def _from_where_it_stands(run: _Run) -> tuple[TrainState, Notes]:
                     if stop := largest(sum(run.stop_signals[:1])):  # the end of the stage before is saved
                         last = run.stages[stage.index - 1]
                         _status(run, "stopped", last, last.data.num_steps, notes["latest"])
-                        raise _stopped(stop, f"the end of {last.directory}")
+                        raise Stopped(stop, f"the end of {last.directory}")
                 state, notes = _train_stage(run, stage, state, notes)
             return state, notes
         except _RollBack as fault:
@@ -345,7 +331,7 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
         _status(run, "running", stage, step, latest)
         if stop and not (done and stage is run.stages[-1]):
             _status(run, "stopped", stage, step, latest)
-            raise _stopped(stop, f"step {step} of {stage.directory}")
+            raise Stopped(stop, f"step {step} of {stage.directory}")
         if notes["ended"]:
             run.progress.say(f"{stage.directory} ends early: no better since step {notes['best']['step']}")
             break
@@ -363,11 +349,6 @@ def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> E
     for step in later:
         shutil.rmtree(run.directory(stage) / str(step), ignore_errors=True)
     return _RollBack(notes["roll_backs"] + 1, why)
-
-
-def _stopped(number: int, where: str) -> Stopped:
-    text = f"{signal.Signals(number).name}: saved at {where}; the same command goes on from there"
-    return Stopped(text, 130 if number == signal.SIGINT else 75)
 
 
 def _measure(run: _Run, state: TrainState, said: str = "measuring the validation chapters ...") -> dict:
