@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mdlm_jax import data
 from mdlm_jax.configuration import STAGE_NAMES, StageConfig
+from mdlm_jax.evaluation.likelihood import held_out_windows
 from mdlm_jax.tokenizer import load_tokenizer
 
 SEQ_LEN = 64
@@ -226,7 +227,7 @@ def test_empty_stage_is_refused(dataset, monkeypatch):
     with pytest.raises(data.DataError, match=r"the structural stage of .* has no training examples"):
         data.stage_data(dataset, stage_of("structural"), SEQ_LEN, 4, seed=0)
     with pytest.raises(data.DataError, match=r"the refinement test split of .* is empty"):
-        data.held_out_windows(dataset, "test", SEQ_LEN)
+        held_out_windows(dataset, "test", SEQ_LEN)
 
 
 @given(lengths=st.lists(st.integers(1, 31), max_size=200))
@@ -248,7 +249,7 @@ def test_cutting_loses_nothing(n, length, share):
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_held_out_windows_are_the_chapters(dataset, split, book):
-    windows = data.held_out_windows(dataset, split, SEQ_LEN)
+    windows = held_out_windows(dataset, split, SEQ_LEN)
     tokens, segments, scored = windows["tokens"], windows["segments"], windows["scored"]
     assert (tokens[:, 0] == dataset.special_ids["eos"]).all() and not scored[:, 0].any()
     assert segments.max() == 1 and np.array_equal(scored[:, 1:], segments[:, 1:] == 1)

@@ -15,6 +15,7 @@ from toys import NETWORK, config, random_params
 import data_prep
 from mdlm_jax import data, run_directory
 from mdlm_jax.evaluation import likelihood, losses
+from mdlm_jax.evaluation.likelihood import held_out_windows
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.train_state import forbidden_rows
 
@@ -54,7 +55,7 @@ def test_tokens_add_up_to_the_bound(run, dataset, nats):
     """Of the same text under the same masks: two ways to the same sum."""
     records = data.read_records(dataset, "refinement", "train")
     assert len(nats) == sum(len(r.ids) for r in records) and nats.min() >= 0
-    windows = data.held_out_windows(dataset, "train", run.config.model.seq_len)
+    windows = held_out_windows(dataset, "train", run.config.model.seq_len)
     mask = dataset.special_ids["mask"]
     bound = likelihood.make_bound(run.config, run.forbidden, mask, windows)
     assert nats.sum() == pytest.approx(bound(run.params)[0].mean(0).sum(), rel=1e-4)
