@@ -21,7 +21,7 @@ import configs
 from data_prep.config import PrepConfig, PrepError
 from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.evaluation.recommend import about_length, suggest
-from mdlm_jax.ui import cli, debugging
+from mdlm_jax.ui import cli, debugging, processes
 from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json
 
 ROOT = Path(__file__).resolve().parent
@@ -36,6 +36,7 @@ FLAGS = {
     "workdir": "directory of the run (default: runs/<book>-<config>-<preset>)",
     "data": "directory of prepared shards (default: <workdir>/data)",
     "init_from": "run whose weights and tokenizer this one starts from",
+    "distributed": "this process among several: host:port,processes,number, or auto (docs/scaling.md)",
     "profile": "write a TensorBoard trace of these steps of the process (default: 10:15)",
 }
 SWITCHES = {
@@ -303,6 +304,20 @@ def launch(argv: list[str]) -> None:
     parts = Path(book).stem.replace(":", "_"), Path(plan).stem, preset, "debug" * flags["debug"]
     name = "-".join(filter(None, parts))
     workdir = Path(flags["workdir"] or f"runs/{name}")
+    if not flags["distributed"]:
+        return run(flags, config, book, workdir, workdir, aids)
+    start_jax()
+    index = processes.connect(flags["distributed"])
+    aids.wandb = aids.wandb and index == 0
+    with processes.told_when_lost(), processes.apart(index, workdir) as ours:
+        run(flags, config, book, workdir, ours, aids)
+
+
+def run(
+    flags: dict[str, Any], config: Config, book: str, workdir: Path, ours: Path, aids: debugging.Aids
+) -> None:
+    """Prepares, trains and shows; `ours` is the directory that this process writes into."""
+    given = flags["book"]
     if workdir.is_file():
         raise cli.UsageError(f"--workdir: {workdir} is a file; name a directory")
     if flags["data"] and (Path(flags["data"]) / "data" / "dataset.json").exists():
@@ -325,17 +340,21 @@ def launch(argv: list[str]) -> None:
     # Prepared data that cannot be made again from what was given are used as they are, never replaced.
     if (flags["data"] or (resuming and not given)) and (data / "dataset.json").exists():
         check_prepared(config, given, data, tokenizer)
-    else:
+    elif workdir == ours:
         prepare(config, book, data, tokenizer)
     start_jax()
     from mdlm_jax.data import open_dataset
     from mdlm_jax.train import train_and_evaluate
 
+    if flags["distributed"]:
+        processes.wait("prepared")
     dataset = open_dataset(data)
+    if flags["distributed"]:
+        processes.check_same(repr((config, dataset.info)))
     for line in about_length(dataset.info):
         print(line)
-    train_and_evaluate(config, dataset, workdir, aids)
-    show(workdir, config)
+    train_and_evaluate(config, dataset, ours, aids)
+    show(ours, config)
 
 
 def finished(workdir: Path) -> bool:
@@ -372,4 +391,4 @@ def command() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(command, "nothing is lost, the same command starts again"))
+    processes.leave(cli.run(command, "nothing is lost, the same command starts again"))

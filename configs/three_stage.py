@@ -25,6 +25,7 @@ def get_config(preset: str = "base") -> ConfigDict:
     config.batch_size = 32
     config.micro_batch = 32  # "auto": the most that fit memory_budget
     config.memory_budget = 0.0
+    config.mesh = (1, 1)  # of devices: data, fsdp (docs/scaling.md)
     config.mask_schedule = "mdlm"
     config.full_range_fraction = 0.3
     config.label_smoothing = 0.0

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mdlm_jax.devices import largest
 from mdlm_jax.ui.values import UserError, read_json, write_json
 
 MANIFEST = "MANIFEST.json"
@@ -71,15 +72,20 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
 
     Raises CheckpointError when it cannot be written; what was there before is untouched then.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob("*.tmp"):
+    first = jax.process_index() == 0  # every process writes its arrays, one all else
+    if first:
+        directory.mkdir(parents=True, exist_ok=True)
+    for leftover in directory.glob("*.tmp") if first else ():
         shutil.rmtree(leftover)
+    largest(0)
     temporary = directory / f"{step}.tmp"
     try:
         if shutil.disk_usage(directory).free < 1.2 * sum(x.nbytes for x in jax.tree.leaves(state)):
             raise OSError("No space left")
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(temporary.absolute() / "state", flatten(state))
+            checkpointer.save(temporary.resolve() / "state", flatten(state))
+        if not first:
+            return
         write_json(temporary / "meta.json", meta)
         write_json(temporary / MANIFEST, _digests(temporary))
         final = directory / str(step)
@@ -111,20 +117,22 @@ def verify(path: Path) -> str | None:
 
 def newest_intact(directory: Path, report: Callable[[str], None] = print, aside: bool = True) -> Path | None:
     """The newest checkpoint that verifies; damaged ones are named and, if `aside`, renamed <step>.damaged."""
-    for step in reversed(steps(directory)):
+    found = -1  # the first process looks, for all
+    for step in reversed(steps(directory)) if jax.process_index() == 0 else ():
         path = directory / str(step)
         if (wrong := verify(path)) is None:
-            return path
+            found = step
+            break
         report(f"checkpoint {path} is damaged: {wrong}; {'set aside, ' * aside}an older one is used")
         if aside:
             damaged = path.with_name(f"{step}.damaged")
             shutil.rmtree(damaged, ignore_errors=True)  # of an earlier time
             os.replace(path, damaged)
-    return None
+    return directory / str(found) if (found := largest(found)) >= 0 else None
 
 
-def restore(path: Path, like: Any, prefix: str = "") -> Any:
-    """What the checkpoint holds under `prefix` (a tree path, such as ".ema"), as a tree like `like`.
+def restore(path: Path, like: Any, prefix: str = "", put: Callable[[Any], Any] = jax.device_put) -> Any:
+    """What the checkpoint holds under `prefix` (a tree path, such as ".ema"), `put` as a tree like `like`.
 
     Raises CheckpointError when it does not verify or holds other arrays.
     """
@@ -132,13 +140,13 @@ def restore(path: Path, like: Any, prefix: str = "") -> Any:
         raise CheckpointError(f"checkpoint {path} is damaged: {wrong}")
     with ocp.StandardCheckpointer() as checkpointer:
         # Into numpy: orbax would put arrays on the devices they came from, which may not exist here.
-        saved = checkpointer.metadata(path.absolute() / "state").item_metadata.tree
+        saved = checkpointer.metadata(path.resolve() / "state").item_metadata.tree
         targets = {name: np.empty(array.shape, array.dtype) for name, array in saved.items()}
-        stored = checkpointer.restore(path.absolute() / "state", targets)
+        stored = checkpointer.restore(path.resolve() / "state", targets)
     leaves = []
     for name, leaf in flatten(like).items():
         found = stored.get(prefix + name)
         if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
             raise CheckpointError(f"checkpoint {path} does not fit the model at {prefix + name}")
         leaves.append(np.asarray(found))
-    return jax.device_put(jax.tree.unflatten(jax.tree.structure(like), leaves))
+    return put(jax.tree.unflatten(jax.tree.structure(like), leaves))

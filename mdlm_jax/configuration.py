@@ -135,6 +135,7 @@ class Config:
         "length of a short text that is written at every validation; 0: none", least=0, most=65_536, default=0
     )
     init_from: str = field("run whose weights and tokenizer this one starts from; empty: none", default="")
+    mesh: tuple[int, int] = field("devices: data (copies) x fsdp (parts); 0: rest", least=0, default=(1, 1))
     soft_masking: float = field("mask important tokens more often; 0: off", least=0, most=20, default=0.0)
     memory_budget: float = field(
         "GB that training may take: bounds micro_batch=auto, and evaluation goes by micro-batches; 0: what "

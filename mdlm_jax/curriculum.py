@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from mdlm_jax.configuration import Config, StageConfig
@@ -63,7 +62,7 @@ def transition(
     state = begin(previous.params, previous.ema, optimizer, seed, stage)
 
     def equal(a: Any, b: Any) -> bool:
-        return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+        return jax.tree.all(jax.tree.map(jnp.array_equal, a, b))
 
     named = [(jax.tree_util.keystr(p), x) for p, x in jax.tree_util.tree_leaves_with_path(state.opt_state)]
     moments = [x for name, x in named if ".mu" in name or ".nu" in name]

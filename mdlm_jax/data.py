@@ -205,12 +205,13 @@ class StageData:
         """Most segments in a row."""
         return max(len(row) for row in self.source.rows)
 
-    def batches(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
-        """Batches start, start + 1, ..., each a dict of [batch_size, seq_len] arrays, prefetched by grain."""
+    def batches(self, start: int = 0, part: int = 0, parts: int = 1) -> Iterator[dict[str, np.ndarray]]:
+        """Batches start, ... (of each one of equal `parts`), dicts of [rows, seq_len], prefetched."""
         rows = grain.MapDataset.source(self.source)
         if len(rows) < self.batch_size:  # a tiny stage: its rows once more, never an empty step
             rows = rows.repeat(-(-self.batch_size // len(rows)))
-        numbered = rows.batch(self.batch_size, drop_remainder=True)[start : self.num_steps]
+        cut = rows.batch(self.batch_size // parts, drop_remainder=True)
+        numbered = cut[start * parts + part : self.num_steps * parts : parts]
         return iter(numbered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
 
 

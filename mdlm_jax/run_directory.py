@@ -5,7 +5,6 @@ import dataclasses
 import fcntl
 import functools
 import hashlib
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -29,12 +28,8 @@ from mdlm_jax.ui.values import ConfigError, UserError, difference, read_json, wr
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
-FREE = (
-    "log_every",
-    "checkpoint_every",
-    "sampling",
-    "sample_tokens",
-)  # fields that a run may change on its way
+# Fields that a run may change on its way.
+FREE = ("log_every", "checkpoint_every", "sampling", "sample_tokens", "mesh")
 
 
 class RunError(UserError):
@@ -61,17 +56,6 @@ def complete(config: Config, dataset: Dataset) -> Config:
     return dataclasses.replace(config, precision=precision, model=model)
 
 
-def environment() -> dict[str, Any]:
-    """Versions and devices, for environment.json."""
-    names = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "devices": [f"{d.platform} {d.device_kind}" for d in jax.devices()],
-        "versions": {name: importlib.metadata.version(name) for name in names},
-    }
-
-
 def read_config(workdir: Path) -> Config:
     """config.json of a run. Raises RunError when there is none or it cannot be read."""
     absent = f"{workdir} is not a run directory (it has no config.json); train one with launch.py"
@@ -94,7 +78,8 @@ def recorded(config: Config, workdir: Path) -> Config:
 def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = None) -> None:
     """Before anything is written: refuses (RunError) a directory of other things, another plan or book."""
     if not (workdir / "config.json").exists():
-        others = {p.name for p in workdir.iterdir()} - CLAIMING if workdir.is_dir() else set()
+        there = workdir.iterdir() if workdir.is_dir() else ()
+        others = {p.name for p in there if not p.is_symlink()} - CLAIMING
         if others:
             raise RunError(f"{workdir} holds other things ({min(others)}); use a new or empty --workdir")
         return
@@ -119,7 +104,7 @@ def check_start(config: Config) -> None:
         raise RunError(f"{config.init_from} has no weights yet; train it first")
 
 
-def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
+def claim(workdir: Path, config: Config, dataset: Dataset, environment: dict[str, Any]) -> None:
     """Makes `workdir` the directory of this (completed) plan; raises RunError when it is that of another."""
     check_unchanged(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -130,7 +115,7 @@ def claim(workdir: Path, config: Config, dataset: Dataset) -> None:
         for name in ("tokenizer.json", "dataset.json"):
             shutil.copyfile(dataset.path / name, workdir / name)
         (workdir / "command.txt").write_text(shlex.join([sys.executable, *sys.argv]) + "\n", encoding="utf-8")
-        write_json(workdir / "environment.json", environment())
+        write_json(workdir / "environment.json", environment)
     write_json(workdir / "config.json", dataclasses.asdict(config))  # last: it claims
 
 

@@ -11,15 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 
 from mdlm_jax import checkpoint
 from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage, begin, plan, transition
 from mdlm_jax.data import Dataset
+from mdlm_jax.devices import ROWS, SAME, largest, make_mesh, place, shardings
 from mdlm_jax.evaluation import judge
-from mdlm_jax.evaluation.analytics import peak_memory, short_text, stage_figures
+from mdlm_jax.evaluation.analytics import environment, peak_memory, short_text, stage_figures
 from mdlm_jax.evaluation.estimate import describe, fit, measured, stage_flops
-from mdlm_jax.evaluation.judge import NO_NOTES, Notes, shown
+from mdlm_jax.evaluation.judge import NO_NOTES, Diverged, Notes, Stopped, shown
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.optimizer import make_optimizer
@@ -29,23 +31,9 @@ from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_l
 from mdlm_jax.ui.debugging import Aids
 from mdlm_jax.ui.metrics import MetricLog, read_lines
 from mdlm_jax.ui.progress import PlanProgress
-from mdlm_jax.ui.values import UserError, read_json, write_json, write_text
+from mdlm_jax.ui.values import read_json, write_json, write_text
 
 SKIPS, ROLL_BACKS = 10, 2  # skipped steps in a row that are too many, and the most roll-backs of a run
-
-
-class Stopped(UserError):
-    """Training was asked to stop by a signal and has saved; `code` is 130 (SIGINT) or 75 (SIGTERM)."""
-
-    def __init__(self, message: str, code: int):
-        super().__init__(message)
-        self.code = code
-
-
-class Diverged(UserError):
-    """The loss is not finite; one line that says where and what to try."""
-
-    code = 3
 
 
 class _RollBack(Exception):
@@ -68,6 +56,9 @@ class _Run:
     compiled: dict[int, jax.stages.Compiled]  # train steps that settled the micro-batch
     aids: Aids = dataclasses.field(default_factory=Aids)
 
+    def place(self, state: TrainState) -> TrainState:
+        return place(state, shardings(state, make_mesh(self.config)))
+
     def directory(self, stage: Stage) -> Path:
         return self.workdir / "checkpoints" / stage.directory
 
@@ -89,9 +80,10 @@ def train_and_evaluate(
     before them, from where it goes on with other noise, twice at most.
 
     Raises Stopped after a signal (everything saved), Diverged when the loss stays not finite, RunError when
-    the directory holds another run.
+    the directory holds another run, ConfigError when the devices cannot share a step.
     """
     config = complete(config, dataset)
+    make_mesh(config)  # a mistake in it is told before anything is written
     aids = aids or Aids()
     with locked(workdir), aids.at_work(workdir):
         return _train_stages(config, dataset, workdir, aids)
@@ -101,7 +93,7 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path, aids: Aids) -
     stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
     if not (config := recorded(config, workdir)).micro_batch:
         config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s, NO_NOTES))
-    claim(workdir, config, dataset)
+    claim(workdir, config, dataset, environment())
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():
         write_text(workdir / "plan.txt", "\n".join([*screen, *details]) + "\n")
@@ -146,10 +138,10 @@ def _from_where_it_stands(run: _Run) -> tuple[TrainState, Notes]:
             for stage in run.stages[first:]:
                 if stage.index > first:
                     state, notes = _enter(run, stage, state, notes)
-                    if run.stop_signals:  # during a measurement; the end of the stage before is saved
+                    if stop := largest(sum(run.stop_signals[:1])):  # the end of the stage before is saved
                         last = run.stages[stage.index - 1]
                         _status(run, "stopped", last, last.data.num_steps, notes["latest"])
-                        raise _stopped(run, f"the end of {last.directory}")
+                        raise Stopped(stop, f"the end of {last.directory}")
                 state, notes = _train_stage(run, stage, state, notes)
             return state, notes
         except _RollBack as fault:
@@ -166,7 +158,7 @@ def _with_key(state: TrainState, number: int) -> TrainState:
 def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
     """Index of the stage to go on with, its state and what its checkpoint noted."""
     seed, params = run.config.seed, init_params(run.config.model, run.config.seed)
-    for stage in run.stages:
+    for stage in run.stages if jax.process_index() == 0 else ():
         checkpoint.tidy(run.directory(stage), run.progress.say)
     for stage in reversed(run.stages):
         path = checkpoint.newest_intact(run.directory(stage), run.progress.say)
@@ -174,20 +166,20 @@ def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
             continue
         optimizer = run.optimizer(stage)
         like = jax.eval_shape(lambda s=stage, o=optimizer: begin(params, params, o, seed, s))
-        state = checkpoint.restore(path, like)
+        state = checkpoint.restore(path, like, put=run.place)
         run.log.cut_back(stage.index, int(state.step))
         run.progress.say(f"Resumed {stage.directory} at step {int(state.step)} of {stage.data.num_steps}")
         return stage.index, state, read_json(path / "meta.json", RunError)
     run.log.cut_back(-1, 0)
     stage, source = run.stages[0], Path(run.config.init_from)
     if not run.config.init_from:
-        return 0, begin(params, params, run.optimizer(stage), seed, stage), dict(NO_NOTES)
+        return 0, run.place(begin(params, params, run.optimizer(stage), seed, stage)), dict(NO_NOTES)
     check_start(run.config)
     trained = load(source)
     theirs, ours = (d.info["tokenizer"]["sha256"] for d in (trained.dataset, run.dataset))
     if theirs != ours:
         raise RunError(f"the data are not prepared with the tokenizer of {source}; let launch.py do it")
-    state = begin(trained.params, trained.params, run.optimizer(stage), seed, stage)
+    state = run.place(begin(trained.params, trained.params, run.optimizer(stage), seed, stage))
     # As a checkpoint: from here on the run stands alone.
     checkpoint.save(run.directory(stage), 0, state, NO_NOTES, keep=set())
     latest = _measure(run, state)
@@ -203,7 +195,8 @@ def _best_is_intact(run: _Run, stage: Stage, path: Path) -> bool:
     if best.name == "-1" or not carried or (wrong := checkpoint.verify(best)) is None:
         return True
     run.progress.say(f"checkpoint {best}, the best, is damaged: {wrong}; {stage.directory} begins again")
-    shutil.rmtree(run.directory(stage))
+    largest(0)  # all have seen it
+    shutil.rmtree(run.directory(stage), ignore_errors=True)
     return False
 
 
@@ -214,10 +207,11 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[Tr
     if stage.config.init_from == "best" and notes["best"]["step"] != int(state.step):
         before = notes["best"]
         last, path = state, run.directory(old) / str(before["step"])
-        state = checkpoint.restore(path, last)
+        state = checkpoint.restore(path, last, put=run.place)
         jax.tree.map(lambda x: x.delete(), last)  # the caller holds it: there would be two states
     carried, (state, checks) = state, transition(state, run.optimizer(stage), run.config.seed, stage)
     jax.tree.map(lambda x: x.delete(), carried)
+    state = run.place(state)
     if notes["roll_backs"]:
         state = _with_key(state, notes["roll_backs"])
     after = _measure(run, state, "measuring again, as the next stage begins ...")
@@ -231,16 +225,19 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[Tr
     return state, notes
 
 
-def jitted_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes) -> Any:
-    """The train step of `stage` after those that `notes` tell of; it donates its state."""
+def jitted_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes, state: Any) -> Any:
+    """The train step of `stage` after those that `notes` tell of; it donates its state, such as `state`."""
     special = dataset.special_ids
     forbidden = forbidden_rows(config.model, dataset.info["vocab_size"], special)
     loss_fn = make_loss(config, forbidden, special["mask"], stage.density, stage.data.per_row)
     rates = stage.config.rate_scale, judge.first_rate(stage, notes)
     optimizer = make_optimizer(config.optimizer, stage.data.num_steps, *rates)
     sizes = config.optimizer.ema_decay, config.micro_batch, notes["before"]["steps"]
-    train_step = make_train_step(loss_fn, optimizer, *sizes, scaled=config.precision == "float16")
-    return jax.jit(train_step, donate_argnums=0)
+    mesh, scaled = make_mesh(config), config.precision == "float16"
+    train_step = make_train_step(loss_fn, optimizer, *sizes, scaled, mesh)
+    given = shardings(state, mesh), NamedSharding(mesh, ROWS)
+    made = given[0], NamedSharding(mesh, SAME)  # figures: in every process
+    return jax.jit(train_step, donate_argnums=0, in_shardings=given, out_shardings=made)
 
 
 def compile_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes) -> jax.stages.Compiled:
@@ -250,7 +247,7 @@ def compile_step(dataset: Dataset, config: Config, stage: Stage, notes: Notes) -
     state = jax.eval_shape(lambda p: begin(p, p, optimizer, 0, stage), params)
     batch = {name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
              for name, x in stage.data.source[0].items()}  # fmt: skip
-    return jitted_step(dataset, config, stage, notes).lower(state, batch).compile()
+    return jitted_step(dataset, config, stage, notes, state).lower(state, batch).compile()
 
 
 def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[TrainState, Notes]:
@@ -273,22 +270,25 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
         train_step = ready or compile_step(run.dataset, config, stage, notes)
         held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
         if run.aids.debug_nans:  # what is compiled ahead cannot be done again operation by operation
-            train_step = jitted_step(run.dataset, config, stage, notes)
+            train_step = jitted_step(run.dataset, config, stage, notes, state)
     window: list[dict[str, jax.Array]] = []
     began, tokens = time.perf_counter(), 0
-    for step, batch in enumerate(stage.data.batches(start), start + 1):
-        state, metrics = run.aids.step(train_step, state, batch, f"step {step} of {stage.directory}")
+    rows, part, parts = NamedSharding(make_mesh(config), ROWS), jax.process_index(), jax.process_count()
+    for step, batch in enumerate(stage.data.batches(start, part, parts), start + 1):
+        there = place(batch, dict.fromkeys(batch, rows))
+        state, metrics = run.aids.step(train_step, state, there, f"step {step} of {stage.directory}")
         window.append(metrics)
         jax.block_until_ready(window[-2:][0]["loss"])  # at most one step ahead: a stop comes soon
-        tokens += int(batch["scored"].sum())
+        tokens += int(batch["scored"].sum()) * parts  # about
         if step == start + 1:
             jax.block_until_ready(state.step)  # compiled by now: the pace begins here
             run.progress.restart(flops_before + stage_flops * step / steps)
             began, tokens = time.perf_counter(), 0
-        stop = run.stop_signals[:1]  # looked at once: one that comes later waits for the next step
         evaluate, settle = step in evaluate_at, notes["entered"] and step == min(judge.SETTLED, steps)
         save = step % config.checkpoint_every == 0 or evaluate
-        look = save or settle or step % config.log_every == 0
+        look = save or settle or step % config.log_every == 0  # where processes wait and agree
+        # Looked at once: one that comes later waits for the next step.
+        stop = largest(sum(run.stop_signals[:1])) if look or parts == 1 else 0
         if not (look or stop):
             continue
         in_a_row = int(state.guard.in_a_row)
@@ -331,7 +331,7 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
         _status(run, "running", stage, step, latest)
         if stop and not (done and stage is run.stages[-1]):
             _status(run, "stopped", stage, step, latest)
-            raise _stopped(run, f"step {step} of {stage.directory}")
+            raise Stopped(stop, f"step {step} of {stage.directory}")
         if notes["ended"]:
             run.progress.say(f"{stage.directory} ends early: no better since step {notes['best']['step']}")
             break
@@ -344,15 +344,11 @@ def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> E
     why = judge.diagnosis(stage, step, metrics)
     if notes["roll_backs"] == ROLL_BACKS:
         return Diverged(f"{why}, after {ROLL_BACKS} roll-backs; {judge.ADVICE}")
-    for later in (s for s in checkpoint.steps(run.directory(stage)) if s > notes["sound"]):
-        shutil.rmtree(run.directory(stage) / str(later))
+    later = [s for s in checkpoint.steps(run.directory(stage)) if s > notes["sound"]]
+    largest(0)  # all have seen them
+    for step in later:
+        shutil.rmtree(run.directory(stage) / str(step), ignore_errors=True)
     return _RollBack(notes["roll_backs"] + 1, why)
-
-
-def _stopped(run: _Run, where: str) -> Stopped:
-    number = run.stop_signals[0]
-    text = f"{signal.Signals(number).name}: saved at {where}; the same command goes on from there"
-    return Stopped(text, 130 if number == signal.SIGINT else 75)
 
 
 def _measure(run: _Run, state: TrainState, said: str = "measuring the validation chapters ...") -> dict:
@@ -368,7 +364,7 @@ def _status(run: _Run, what: str, stage: Stage, step: int, latest: Notes) -> Non
 def _report(run: _Run, state: TrainState, notes: Notes) -> dict[str, Any]:
     """The figures of the finished run, measured and written once; `notes` are those of its end."""
     path, stage, step = run.workdir / "report" / "report.json", run.stages[-1], int(state.step)
-    if not path.exists():
+    if largest(not path.exists()):
         run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
         done, latest = judge.passed(run.config, run.flops[-1], stage, state, notes), notes["latest"]

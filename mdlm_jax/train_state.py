@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from mdlm_jax import diffusion
 from mdlm_jax.configuration import Config, ModelConfig
+from mdlm_jax.devices import summed
 from mdlm_jax.model import Transformer
 
 Batch = dict[str, jax.Array]
@@ -126,21 +128,18 @@ def make_train_step(
     micro_batch: int,
     steps_before: int,
     scaled: bool = False,
+    mesh: Mesh | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure train step: gradients of the micro-batches, one update, one step of the weight average.
 
     `steps_before` are the optimizer steps of earlier stages: the average's warm-up goes on. Where the loss or
     the gradients' norm is not finite, nothing moves but the step's number and the guard, and the metric
-    "taken" is 0. `scaled` is for float16.
+    "taken" is 0. `scaled` is for float16. The devices of `mesh` share the micro-batches evenly.
     """
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        micros = jax.tree.map(lambda x: x.reshape(-1, micro_batch, *x.shape[1:]), batch)
-        number = micros["tokens"].shape[0]
-        # Every micro-batch's mean counts by its scored tokens, so that the split does not change the loss.
-        share = micros["scored"].sum((1, 2)) / jnp.maximum(micros["scored"].sum(), 1)
-        scale = state.guard.scale if scaled else 1.0
+    @functools.partial(summed, mesh=mesh)
+    def accumulated(params: Any, inputs: tuple, fixed: tuple) -> Any:
+        key, scale = fixed
 
         def scaled_loss(*args: Any) -> tuple[jax.Array, ...]:
             return tuple(x * scale for x in loss_fn(*args))
@@ -148,15 +147,22 @@ def make_train_step(
         def accumulate(total: Any, x: tuple) -> tuple[Any, None]:
             i, micro, weight = x
             gradient = jax.value_and_grad(scaled_loss, has_aux=True)
-            (loss, rate), grads = gradient(state.params, micro, jax.random.fold_in(key, i))
+            (loss, rate), grads = gradient(params, micro, jax.random.fold_in(key, i))
             return jax.tree.map(lambda t, g: t + weight * g, total, (loss, rate, grads)), None
 
-        zero = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params))
-        inputs = (jnp.arange(number), micros, share / scale)  # exact: a power of two
-        if number == 1:  # no loop, so that XLA sees one straight program
-            (loss, mask_rate, grads), _ = accumulate(zero, jax.tree.map(lambda x: x[0], inputs))
-        else:
-            (loss, mask_rate, grads), _ = jax.lax.scan(accumulate, zero, inputs)
+        zero = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, params))
+        if len(inputs[0]) == 1:  # no loop, so that XLA sees one straight program
+            return accumulate(zero, jax.tree.map(lambda x: x[0], inputs))[0]
+        return jax.lax.scan(accumulate, zero, inputs)[0]
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        micros = jax.tree.map(lambda x: x.reshape(-1, micro_batch, *x.shape[1:]), batch)
+        # Every micro-batch's mean counts by its scored tokens, so that the split does not change the loss.
+        share = micros["scored"].sum((1, 2)) / jnp.maximum(micros["scored"].sum(), 1)
+        scale = state.guard.scale if scaled else 1.0
+        inputs = (jnp.arange(len(share)), micros, share / scale)  # exact: a power of two
+        loss, mask_rate, grads = accumulated(state.params, inputs, (key, scale))
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         passed = state.step + steps_before

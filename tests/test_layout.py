@@ -18,7 +18,7 @@ LAYERS = [
     ["configuration"],
     ["tokenizer", "frames"],
     ["ui"],
-    ["model", "diffusion", "laws", "optimizer", "data"],
+    ["model", "diffusion", "laws", "optimizer", "data", "devices"],
     ["train_state", "checkpoint"],
     ["run_directory", "curriculum", "sampler"],
     ["generation"],

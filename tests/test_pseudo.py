@@ -19,12 +19,20 @@ from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.ui.request import SamplingConfig
 
-WANTED, SEED = 5, 3
+WANTED, SEED = 8, 3
 
 
 @pytest.fixture(scope="module")
 def dataset(dataset_dir):
     return data.open_dataset(dataset_dir)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow():
+    """Random weights find all text about as likely: of a narrow range some is refused on both sides."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pseudo, "RANGE", (0.3, 0.7))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,7 @@ def run(dataset):
     params = jax.tree_util.tree_map_with_path(
         lambda path, x: x * 0.2 if "embed" in jax.tree_util.keystr(path) else x, toy.params
     )
-    sampling = SamplingConfig("interleaved", 2, 1.0, 0, 1.0)
+    sampling = SamplingConfig("interleaved", 2, 2.0, 0, 1.0)
     config = dataclasses.replace(toy.config, sampling=sampling, seed=SEED)
     tokenizer = load_tokenizer(dataset.path / "tokenizer.json")
     return dataclasses.replace(toy, config=config, params=params, tokenizer=tokenizer)
@@ -124,6 +132,7 @@ def test_what_is_kept_is_likely_new_and_otherwise_the_book(run, dataset, records
         assert len(changed) and changed.min() >= p.start and changed.max() < p.stop
         assert low <= cost <= high and cost == pytest.approx(again, rel=0.3)  # other masks
         assert not set(p.tokens[p.span]) & set(dataset.special_ids.values())
+    assert told["verdicts"]["too plain"] and told["verdicts"]["too odd"]
     losses = [p.loss for p, _ in kept]
     assert losses == sorted(losses, reverse=True)
 

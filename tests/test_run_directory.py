@@ -70,36 +70,36 @@ def test_complete_follows_the_precision(dataset):
 
 
 def test_the_same_plan_may_come_again(tmp_path, config, dataset):
-    run_directory.claim(tmp_path / "new" / "run", config, dataset)
+    run_directory.claim(tmp_path / "new" / "run", config, dataset, {})
     before = contents(tmp_path)
-    run_directory.claim(tmp_path / "new" / "run", config, dataset)
+    run_directory.claim(tmp_path / "new" / "run", config, dataset, {})
     assert contents(tmp_path) == before
     assert run_directory.read_config(tmp_path / "new" / "run") == config
 
 
 def test_another_config_is_refused_field_by_field(tmp_path, config, dataset):
-    run_directory.claim(tmp_path, config, dataset)
+    run_directory.claim(tmp_path, config, dataset, {})
     before = contents(tmp_path)
     stages = (dataclasses.replace(config.stages[0], num_epochs=9), *config.stages[1:])
     other = dataclasses.replace(config, seed=4, stages=stages)
     with pytest.raises(RunError) as caught:
-        run_directory.claim(tmp_path, other, dataset)
+        run_directory.claim(tmp_path, other, dataset, {})
     text = str(caught.value)
     assert "seed: 0 -> 4; stages[0].num_epochs: 4 -> 9" in text and "\n" not in text and "batch" not in text
     assert contents(tmp_path) == before
 
 
 def test_how_often_it_speaks_and_saves_may_change(tmp_path, config, dataset):
-    run_directory.claim(tmp_path, config, dataset)
+    run_directory.claim(tmp_path, config, dataset, {})
     other = dataclasses.replace(config, log_every=99, checkpoint_every=7)
-    run_directory.claim(tmp_path, other, dataset)
+    run_directory.claim(tmp_path, other, dataset, {})
     assert run_directory.read_config(tmp_path) == other
 
 
 def test_the_command_that_left_the_micro_batch_open_may_come_again(tmp_path, config, dataset):
     """What it came to is the run's; another size or budget is another plan."""
     begun = dataclasses.replace(config, micro_batch=2, memory_budget=6.4)
-    run_directory.claim(tmp_path, begun, dataset)
+    run_directory.claim(tmp_path, begun, dataset, {})
     for budget in (0.0, 6.4):
         auto = dataclasses.replace(config, micro_batch=0, memory_budget=budget)
         run_directory.check_unchanged(tmp_path, auto)
@@ -114,16 +114,16 @@ def test_the_command_that_left_the_micro_batch_open_may_come_again(tmp_path, con
 
 
 def test_other_data_are_refused(tmp_path, config, dataset):
-    run_directory.claim(tmp_path, config, dataset)
+    run_directory.claim(tmp_path, config, dataset, {})
     book = dataset.info["book"] | {"sha256": "0" * 64}
     other = dataclasses.replace(dataset, info=dataset.info | {"book": book})
     with pytest.raises(RunError, match=r"was trained on other data.*book\.sha256"):
-        run_directory.claim(tmp_path, config, other)
+        run_directory.claim(tmp_path, config, other, {})
 
 
 def test_an_interrupted_claim_is_made_again(tmp_path, config, dataset):
     (tmp_path / "tokenizer.json").write_text("half")
-    run_directory.claim(tmp_path, config, dataset)
+    run_directory.claim(tmp_path, config, dataset, {})
     assert (tmp_path / "tokenizer.json").read_bytes() == (dataset.path / "tokenizer.json").read_bytes()
 
 

@@ -1,6 +1,8 @@
 """What a run tells of itself while it trains: figures of a stage, memory, short texts."""
 
+import importlib.metadata
 import itertools
+import platform
 import resource
 import sys
 from collections.abc import Sequence
@@ -18,6 +20,17 @@ from mdlm_jax.train_state import forbidden_rows
 from mdlm_jax.ui.request import Request
 
 OF_THE_CLOCK = ("seconds", "tokens_per_second")  # which a run done again does not repeat
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices, for environment.json."""
+    names = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [f"{d.platform} {d.device_kind}" for d in jax.devices()],
+        "versions": {name: importlib.metadata.version(name) for name in names},
+    }
 
 
 def peak_memory() -> int:

@@ -21,6 +21,7 @@ import numpy as np
 from mdlm_jax.configuration import Config, ModelConfig
 from mdlm_jax.curriculum import Stage
 from mdlm_jax.data import Dataset
+from mdlm_jax.devices import make_mesh
 from mdlm_jax.diffusion import Density, capacity
 from mdlm_jax.evaluation.likelihood import held_out_windows, rows_at_a_time
 from mdlm_jax.model import ffn_width
@@ -258,7 +259,8 @@ def fit(
     if not budget:
         raise ConfigError("config.micro_batch=auto: the device does not tell its memory; set memory_budget")
     told = ""
-    for micro in (n for n in range(config.batch_size, 0, -1) if config.batch_size % n == 0):
+    devices = make_mesh(config).size
+    for micro in (n for n in range(config.batch_size, 0, -1) if config.batch_size % (n * devices) == 0):
         tried = replace(config, micro_batch=micro, memory_budget=config.memory_budget or round(budget, 3))
         needed = memory(tried, stages)
         told = f"estimated {gigabytes(needed.total)}"

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from mdlm_jax.evaluation.estimate import critical_compute, stage_flops
 from mdlm_jax.optimizer import schedule
 from mdlm_jax.train_state import Guard, TrainState
 from mdlm_jax.ui.progress import PlanProgress
+from mdlm_jax.ui.values import UserError
 
 Notes = dict[str, Any]
 
@@ -35,6 +37,21 @@ NO_NOTES: Notes = {
 
 
 ADVICE = "the last checkpoint is intact: lower config.optimizer.learning_rate (in a new --workdir)"
+
+
+class Stopped(UserError):
+    """A signal asked training to stop, and it has saved at `where`; `code`: 130 (SIGINT) or 75 (SIGTERM)."""
+
+    def __init__(self, number: int, where: str):
+        name = signal.Signals(number).name
+        super().__init__(f"{name}: saved at {where}; the same command goes on from there")
+        self.code = 130 if number == signal.SIGINT else 75
+
+
+class Diverged(UserError):
+    """The loss is not finite; one line that says where and what to try."""
+
+    code = 3
 
 
 def shown(result: Notes) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mdlm_jax import diffusion
 from mdlm_jax.configuration import Config, ModelConfig
@@ -49,9 +50,38 @@ def figures(nats: float, standard_error: float, tokens: int, num_bytes: int, wor
     }
 
 
-def _padded(windows: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
-    """Windows [W, L] with empty ones (nothing scored) added up to a multiple."""
-    return {k: np.pad(v, ((0, -len(v) % multiple), (0, 0))) for k, v in windows.items()}
+def _grouped(windows: dict[str, np.ndarray], group: int, devices: int) -> list[np.ndarray]:
+    """tokens, segments and scored, [groups, group, L]; empty windows (nothing scored) fill up the last groups
+    to as many as `devices` share evenly.
+    """
+    three = [windows[name] for name in ("tokens", "segments", "scored")]
+    padded = [np.pad(x, ((0, -len(x) % (group * devices)), (0, 0))) for x in three]
+    return [x.reshape(-1, group, x.shape[1]) for x in padded]
+
+
+def per_device(function: Callable[..., jax.Array]) -> Callable[[Any], tuple[Callable, int]]:
+    """on(params) -> (each, D), D devices sharing `params`; each(params, *inputs) -> [D, ...] is `function`
+    of these weights and of each of the D entries along the first axis of the inputs.
+    """
+
+    def some(params: Any, *inputs: Any) -> jax.Array:
+        return function(params, *(x[0] for x in inputs))[None]
+
+    @functools.cache
+    def spread(mesh: Mesh) -> Callable:
+        def each(params: Any, *inputs: Any) -> jax.Array:
+            cut = (PartitionSpec(), *[PartitionSpec(mesh.axis_names)] * len(inputs))
+            return jax.shard_map(some, mesh=mesh, in_specs=cut, out_specs=cut[1], check_vma=False)(
+                params, *inputs
+            )
+
+        return jax.jit(each, out_shardings=NamedSharding(mesh, PartitionSpec()))  # every process has them all
+
+    def on(params: Any) -> tuple[Callable, int]:
+        mesh = getattr(getattr(jax.tree.leaves(params)[0], "sharding", None), "mesh", None)
+        return (some, 1) if mesh is None or mesh.size == 1 else (spread(mesh), mesh.size)
+
+    return on
 
 
 def corrupt_strata(
@@ -131,19 +161,26 @@ def make_batches(
     Replicate after replicate; the last batch of each is filled up with empty windows. The random numbers are
     the same in every call: two calls differ by their weights alone.
     """
-    number, length = windows["tokens"].shape
+    length = windows["tokens"].shape[1]
     group, replicates = max(1, 64 // config.evaluation.strata), config.evaluation.replicates
     nats_of = make_nats(config, forbidden, mask_id, length, keep)
 
+    def placed(params: Any, *inputs: Any) -> jax.Array:
+        *rows, (replicate, place) = inputs
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), replicate), place)
+        return nats_of(params, *rows, key)
+
+    on_devices = per_device(placed)
+
     def batches(params: Any) -> Iterator[jax.Array]:
-        padded = _padded(windows, group)
+        each, devices = on_devices(params)
+        padded = _grouped(windows, group, devices)
+        places = group * np.arange(len(padded[0]))
         for replicate in range(replicates):
-            for i in range(0, number, group):
-                yield nats_of(
-                    params,
-                    *(jnp.asarray(padded[name][i : i + group]) for name in ("tokens", "segments", "scored")),
-                    jax.random.fold_in(jax.random.fold_in(jax.random.key(0), replicate), i),
-                )
+            for i in range(0, len(places), devices):
+                here = np.stack([np.full(devices, replicate), places[i : i + devices]], axis=1)
+                nats = each(params, *(x[i : i + devices] for x in padded), here)
+                yield nats.reshape(-1, *nats.shape[2:])
 
     return batches
 
@@ -188,16 +225,14 @@ def make_exact(
         denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments)
         return keep(diffusion.autoregressive_nats(denoise_fn, tokens, scored))
 
+    on_devices = per_device(nats_of)
+
     def exact(params: Any) -> np.ndarray:
-        padded = _padded(windows, rows)
-        calls = [
-            nats_of(
-                params,
-                *(jnp.asarray(padded[name][i : i + rows]) for name in ("tokens", "segments", "scored")),
-            )
-            for i in range(0, number, rows)
-        ]
-        return np.concatenate([np.asarray(c, np.float64) for c in calls])[:number]
+        each, devices = on_devices(params)
+        padded = _grouped(windows, rows, devices)
+        starts = range(0, len(padded[0]), devices)
+        calls = [each(params, *(x[i : i + devices] for x in padded)) for i in starts]
+        return np.concatenate([np.asarray(x, np.float64) for call in calls for x in call])[:number]
 
     return exact
 

@@ -120,6 +120,8 @@ def build(kind: Any, given: dict[str, Any], missing: list[str], path: str = "") 
             parts = [given.pop(n) for n in list(given) if n == name or n.startswith(f"{name}[")]
             if len(parts) == 1 and isinstance(parts[0], str):  # "0.1,0.5"
                 parts = parts[0].strip("()[] ").split(",")
+            if not parts and f.default is not dataclasses.MISSING:
+                parts = list(f.default)
             if len(parts) not in (0, len(items)):
                 raise ConfigError(f"config.{name} must have {len(items)} values, not {len(parts)}")
             missing += [] if parts else [name]
