@@ -123,7 +123,7 @@ def test_a_run_tells_of_its_stages(smoke_run):
     assert all(1e7 < line["peak_memory"] < 1e12 and line["update_norm"] > 0 for line in train)
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("causal", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_the_architecture_of_a_toy_is_as_it_should_be(causal):
     model = toys.dataclasses.replace(toys.NETWORK, causal=causal)
     plan = toys.config(model)
