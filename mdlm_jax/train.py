@@ -189,10 +189,13 @@ def _first_state(run: _Run) -> tuple[int, TrainState, Notes]:
 
 
 def _best_is_intact(run: _Run, stage: Stage, path: Path) -> bool:
-    """Whether the next stage finds what it begins with; if not, `stage` has to be trained again."""
-    best = path.with_name(str(read_json(path / "meta.json", RunError)["best"]["step"]))
-    carried = [s for s in run.stages[stage.index + 1 :][:1] if s.config.init_from == "best"]
-    if best.name == "-1" or not carried or (wrong := checkpoint.verify(best)) is None:
+    """Whether the next stage, or the report, has the best weights if it wants them; if not, `stage` has to
+    be trained again.
+    """
+    notes, after = read_json(path / "meta.json", RunError), run.stages[stage.index + 1 :][:1]
+    best = path.with_name(str(notes["best"]["step"]))
+    wanted = after[0].config.init_from == "best" if after else notes["chosen"] is not None
+    if best.name == "-1" or not wanted or (wrong := checkpoint.verify(best)) is None:
         return True
     run.progress.say(f"checkpoint {best}, the best, is damaged: {wrong}; {stage.directory} begins again")
     largest(0)  # all have seen it

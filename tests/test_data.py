@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mdlm_jax import data
 from mdlm_jax.configuration import STAGE_NAMES, StageConfig
+from mdlm_jax.evaluation import likelihood
 from mdlm_jax.evaluation.likelihood import held_out_windows
 from mdlm_jax.tokenizer import load_tokenizer
 
@@ -223,7 +224,8 @@ def test_a_stage_smaller_than_a_batch_still_has_a_step(dataset):
 
 
 def test_empty_stage_is_refused(dataset, monkeypatch):
-    monkeypatch.setattr(data, "read_records", lambda *_: [])
+    for module in (data, likelihood):
+        monkeypatch.setattr(module, "read_records", lambda *_: [])
     with pytest.raises(data.DataError, match=r"the structural stage of .* has no training examples"):
         data.stage_data(dataset, stage_of("structural"), SEQ_LEN, 4, seed=0)
     with pytest.raises(data.DataError, match=r"the refinement test split of .* is empty"):

@@ -1,6 +1,7 @@
 """Early ends, skipped steps and roll-backs in whole runs; killed in between, each ends the same."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +123,15 @@ def test_a_kill_around_an_early_end_changes_nothing(kind, before, early, dataset
         dying(patch, *where, before)
         train.train_and_evaluate(plan(), dataset, workdir)
     train.train_and_evaluate(plan(), dataset, workdir)
+    same(workdir, early)
+
+
+@pytest.mark.soak
+def test_damaged_best_weights_that_the_report_wants_are_made_again(early, dataset_dir, tmp_path):
+    workdir = shutil.copytree(early, tmp_path / "run")
+    (workdir / "report" / "report.json").unlink()
+    (workdir / "checkpoints" / load(early).checkpoint / "meta.json").write_text("{}")
+    train.train_and_evaluate(plan(), open_dataset(dataset_dir), workdir)
     same(workdir, early)
 
 
