@@ -20,7 +20,7 @@ from mdlm_jax import checkpoint
 from mdlm_jax.checkpoint import CheckpointError
 from mdlm_jax.configuration import resolve
 from mdlm_jax.optimizer import make_optimizer
-from mdlm_jax.train_state import TrainState, init_params
+from mdlm_jax.train_state import Guard, TrainState, init_params
 from mdlm_jax.ui.values import write_json
 
 
@@ -43,7 +43,7 @@ def state() -> TrainState:
     odd = np.array([1, 0x7FC12345, 0x80000000, 0], np.uint32).view(np.float32)
     leaves, structure = jax.tree.flatten(ema)
     leaves[0] = jnp.asarray(np.concatenate([odd, np.asarray(leaves[0]).ravel()[4:]]).reshape(leaves[0].shape))
-    return TrainState(jnp.int32(42), params, jax.tree.unflatten(structure, leaves), opt_state, key)
+    return TrainState(jnp.int32(42), params, jax.tree.unflatten(structure, leaves), opt_state, key, Guard())
 
 
 @pytest.fixture(scope="module")

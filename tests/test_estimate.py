@@ -1,7 +1,6 @@
 """What a plan costs: memory against XLA's own figures, what time is made of, and what is suggested."""
 
 import dataclasses
-import inspect
 import shlex
 import types
 
@@ -26,7 +25,7 @@ from mdlm_jax.evaluation.estimate import (
     seconds,
     stage_flops,
 )
-from mdlm_jax.evaluation.likelihood import held_out_windows, make_bound
+from mdlm_jax.evaluation.likelihood import held_out_windows, make_nats
 from mdlm_jax.laws import Law
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.run_directory import complete
@@ -97,10 +96,7 @@ def test_memory_of_evaluation_and_sampling_is_bounded(dataset):
     weights, key = (needed.state - 28) // 4, jax.eval_shape(lambda: jax.random.key(0))
 
     group, length = 64 // config.evaluation.strata, model.seq_len
-    windows = dict.fromkeys(("tokens", "segments"), np.zeros((group, length), np.int32))
-    bound = make_bound(config, forbidden, 1, windows)
-    batches = inspect.getclosurevars(bound).nonlocals["batches"]
-    program = inspect.getclosurevars(batches).nonlocals["nats_of"]
+    program = make_nats(config, forbidden, 1, length, lambda nats: nats.sum(axis=-1))
     tokens, scored = struct((group, length), jnp.int32), struct((group, length), bool)
     compiled = program.lower(params, tokens, tokens, scored, key).compile(QUICK)
     assert 0.8 <= needed.evaluation / (held(compiled) - weights) <= 2

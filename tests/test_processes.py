@@ -9,7 +9,8 @@ import time
 
 import pytest
 from conftest import REPO, launch_command
-from mdlm_jax.metrics import read_lines
+
+from mdlm_jax.ui.metrics import read_lines
 
 PLAN = ["--config", "configs/three_stage.py:smoke", "--config.log_every=1", "--config.mesh=1,2"]
 PLAN += [f"--config.stages[{i}].num_epochs={n}" for i, n in enumerate((1, 1, 2))]
