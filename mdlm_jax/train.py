@@ -347,10 +347,9 @@ def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> E
     why = judge.diagnosis(stage, step, metrics)
     if notes["roll_backs"] == ROLL_BACKS:
         return Diverged(f"{why}, after {ROLL_BACKS} roll-backs; {judge.ADVICE}")
-    later = [s for s in checkpoint.steps(run.directory(stage)) if s > notes["sound"]]
-    largest(0)  # all have seen them
-    for step in later if jax.process_index() == 0 else ():
-        checkpoint.remove(run.directory(stage) / str(step))
+    for later in checkpoint.steps(run.directory(stage)) if jax.process_index() == 0 else ():
+        if later > notes["sound"]:
+            checkpoint.remove(run.directory(stage) / str(later))
     return _RollBack(notes["roll_backs"] + 1, why)
 
 
