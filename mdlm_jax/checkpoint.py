@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mdlm_jax.devices import largest
-from mdlm_jax.ui.values import UserError, read_json, write_json
+from mdlm_jax.ui.values import UserError, read_json, unwritten, write_json
 
 MANIFEST = "MANIFEST.json"
 KEPT_DAMAGED = 2  # in a folder
@@ -49,7 +49,7 @@ def steps(directory: Path) -> list[int]:
     return sorted(int(p.name) for p in found if p.is_dir() and p.name.isdigit())
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Under another name at first: a kill leaves no half checkpoint with a number for a name."""
     leftover = path.with_name(f"{path.name}.tmp")
     os.rename(path, leftover)
@@ -94,12 +94,11 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
         os.rename(temporary, final)
     except (OSError, ValueError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        full = "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error)
-        why = "no space left; free some and run the same command" if full else error
-        raise CheckpointError(f"cannot write the checkpoint {directory / str(step)}: {why}") from error
+        told = f"cannot write the checkpoint {directory / str(step)}: {unwritten(error)}"
+        raise CheckpointError(told) from error
     for old in steps(directory)[:-2]:
         if old not in keep:
-            _remove(directory / str(old))
+            remove(directory / str(old))
 
 
 def verify(path: Path) -> str | None:

@@ -347,10 +347,9 @@ def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> E
     why = judge.diagnosis(stage, step, metrics)
     if notes["roll_backs"] == ROLL_BACKS:
         return Diverged(f"{why}, after {ROLL_BACKS} roll-backs; {judge.ADVICE}")
-    later = [s for s in checkpoint.steps(run.directory(stage)) if s > notes["sound"]]
-    largest(0)  # all have seen them
-    for step in later:
-        shutil.rmtree(run.directory(stage) / str(step), ignore_errors=True)
+    for later in checkpoint.steps(run.directory(stage)) if jax.process_index() == 0 else ():
+        if later > notes["sound"]:
+            checkpoint.remove(run.directory(stage) / str(later))
     return _RollBack(notes["roll_backs"] + 1, why)
 
 
@@ -373,7 +372,7 @@ def _report(run: _Run, state: TrainState, notes: Notes) -> dict[str, Any]:
         done, latest = judge.passed(run.config, run.flops[-1], stage, state, notes), notes["latest"]
         if notes["chosen"] is not None:
             latest = {name: value for name, value in notes["best"].items() if name != "step"}
-            state = checkpoint.restore(run.directory(stage) / str(notes["chosen"]), state)
+            state = checkpoint.restore(run.directory(stage) / str(notes["chosen"]), state, put=run.place)
         where = f"{stage.directory}/{int(state.step)}"
         write_json(path, report(run.config, run.dataset, run.workdir, state.ema, latest, done, where))
     written = read_json(path, RunError)

@@ -1,6 +1,8 @@
 """Aids of one process: they find what they look for, and change nothing that is trained."""
 
 import json
+import math
+import shutil
 import types
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from configs import one_epoch, three_stage
 from mdlm_jax.configuration import resolve
 from mdlm_jax.evaluation import architecture
 from mdlm_jax.evaluation.analytics import stage_figures
+from mdlm_jax.evaluation.summary import remove
 from mdlm_jax.train_state import init_params
 from mdlm_jax.ui import metrics
 from mdlm_jax.ui.debugging import Aids, NotANumber, location, span
@@ -109,6 +112,27 @@ def test_figures_of_a_stage_weigh_every_step_alike():
     assert stage_figures(LINES, 2) == {}
 
 
+@pytest.mark.parametrize(("skipped", "norm", "mean"), [(1, 4.0, 2.5), (2, math.inf, 1.0)])
+def test_skipped_steps_have_no_part_in_the_mean_norm(skipped, norm, mean):
+    """One of the last two is skipped, or both, whose norm is not finite; of none the mean is 0."""
+    first = {"kind": "train", "stage": 0, "step": 1, "tokens": 9, "gradient_norm": 1.0, "skipped": 0}
+    last = first | {"step": 3, "gradient_norm": norm, "skipped": skipped}
+    assert stage_figures([first, last], 0)["gradient_norm"] == mean
+    none = first | {"gradient_norm": math.nan, "skipped": 1}
+    assert stage_figures([none], 0)["gradient_norm"] == 0
+
+
+def test_links_that_wandb_makes_go_with_the_run_and_what_they_lead_to_stays(smoke_run, tmp_path):
+    run, kept = tmp_path / "run", tmp_path / "kept"
+    shutil.copytree(smoke_run, run)
+    for folder in (run / "wandb", kept):
+        folder.mkdir()
+        (folder / "mine").write_text("curves")
+    (run / "wandb" / "latest-run").symlink_to(kept, target_is_directory=True)
+    remove([run], yes=True)
+    assert not run.exists() and (kept / "mine").read_text() == "curves"
+
+
 def test_a_run_tells_of_its_stages(smoke_run):
     lines = list(metrics.read_lines(smoke_run / "metrics.jsonl"))
     told = [line for line in lines if line["kind"] == "stage"]
@@ -126,7 +150,7 @@ def test_a_run_tells_of_its_stages(smoke_run):
 @pytest.mark.parametrize("causal", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_the_architecture_of_a_toy_is_as_it_should_be(causal):
     model = toys.dataclasses.replace(toys.NETWORK, causal=causal)
-    plan = toys.config(model)
+    plan = toys.config(model, soft_masking=2.0)
     rows = {row.name: row for row in architecture.check(plan)}
     assert all(row.good for row in rows.values()), rows
     assert rows["tokens that move position 6"].found == f"7 before and {0 if causal else 5} after"

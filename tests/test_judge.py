@@ -50,6 +50,13 @@ def state(step: int, skipped: int = 0):
     return types.SimpleNamespace(step=step, guard=Guard()._replace(skipped=jnp.int32(skipped)))
 
 
+def test_a_figure_that_is_no_number_is_never_the_best_for_long():
+    notes = judge.NO_NOTES
+    for step, figure in ((10, math.nan), (20, 3.0), (30, math.nan), (40, 2.0)):
+        notes = judge.judged(stage(), step, False, notes | {"latest": {"bits_per_byte": figure}})
+    assert (notes["best"]["step"], notes["stale"]) == (40, 0)
+
+
 def test_what_a_stage_did_counts_its_own_steps():
     """Half a stage is half its tokens and FLOPs; its last rate leaves skipped steps out."""
     before = {"steps": 7, "tokens": 11, "flops": 13.0, "rate": 0.25}

@@ -16,6 +16,7 @@ from mdlm_jax.configuration import StageConfig
 from mdlm_jax.evaluation import pseudo, style
 from mdlm_jax.evaluation.summary import WRITTEN
 from mdlm_jax.optimizer import make_optimizer
+from mdlm_jax.run_directory import RunError
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.ui.request import SamplingConfig
 
@@ -137,6 +138,14 @@ def test_what_is_kept_is_likely_new_and_otherwise_the_book(run, dataset, records
     assert losses == sorted(losses, reverse=True)
 
 
+def test_a_full_disk_is_one_line(made, tmp_path):
+    path = tmp_path / "2_refinement.array_record"
+    path.with_name(f"{path.name}.tmp").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=f"cannot write {path}: no space left; free some and run the same"):
+        pseudo.write_shard(path, made[0], "uint16")
+    assert not path.exists()
+
+
 def test_held_out_chapters_are_never_read(run, dataset, made, tmp_path):
     """Without their shards the same passages are made, to the bit."""
     shutil.copytree(dataset.path, tmp_path / "data")
@@ -175,6 +184,14 @@ def test_a_shard_is_made_once_and_again_if_it_is_damaged(run, dataset, tmp_path)
     (place / "2_refinement.array_record").write_bytes(made["2_refinement.array_record"][:-9])
     assert shard().info == first.info and len(said) == 4
     assert {path.name: path.read_bytes() for path in place.iterdir()} == made
+    (place / "2_refinement.json").write_bytes(made["2_refinement.json"][:-9])
+    assert shard().info == first.info and len(said) == 6
+    # What is not the same again is not taken for it: here the weights that wrote it are gone.
+    (place / "2_refinement.array_record").unlink()
+    kept = json.dumps(json.loads(made["2_refinement.json"]) | {"sha256": "0" * 64})
+    (place / "2_refinement.json").write_text(kept)
+    with pytest.raises(RunError, match=r"2_refinement.array_record was damaged, .*; with the new"):
+        shard()
     told = json.loads(made["2_refinement.json"])
     assert (told["checkpoint"], told["seed"]) == ("1_structural/5", SEED)
     digest = hashlib.sha256((path / "5" / "MANIFEST.json").read_bytes()).hexdigest()

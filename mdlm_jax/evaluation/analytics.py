@@ -42,7 +42,8 @@ def peak_memory() -> int:
 
 def stage_figures(lines: Sequence[dict[str, Any]], stage: int) -> dict[str, Any]:
     """Of one stage by its lines in metrics.jsonl, whichever process wrote them: steps, tokens, best and last
-    held-out bits per byte, mean gradient norm (to six digits), seconds in steps, tokens per second.
+    held-out bits per byte, mean gradient norm of the steps that were taken (to six digits), seconds in steps,
+    tokens per second.
 
     A process's first step in a stage is compiled and so not timed: its seconds are left out.
     """
@@ -56,7 +57,10 @@ def stage_figures(lines: Sequence[dict[str, Any]], stage: int) -> dict[str, Any]
     ]
     timed = [(tokens, x["tokens_per_second"]) for x, _, tokens in parts if x.get("tokens_per_second")]
     seconds = sum(tokens / pace for tokens, pace in timed)
-    norm = sum(steps * x["gradient_norm"] for x, steps, _ in parts) / own[-1]["step"]
+    skips = [0, *(x.get("skipped", 0) for x in own)]
+    taken = [steps - (b - a) for (_, steps, _), (a, b) in zip(parts, itertools.pairwise(skips), strict=True)]
+    # Where no step was taken the norm is that of what was skipped: not finite.
+    norm = sum(n * x["gradient_norm"] for x, n in zip(own, taken, strict=True) if n) / max(1, sum(taken))
     figures = {
         "steps": own[-1]["step"],
         "tokens": own[-1]["tokens"] - edges[0]["tokens"],

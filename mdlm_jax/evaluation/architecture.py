@@ -69,6 +69,8 @@ def check(config: Config) -> list[Row]:
     tokens = jax.random.randint(jax.random.key(0), (ROWS, model.seq_len), len(SPECIAL), size).at[:, 0].set(3)
     batch = {"tokens": tokens, "segments": jnp.ones_like(tokens)}
     batch["scored"] = jnp.ones(tokens.shape, bool).at[:, 0].set(False)
+    if config.soft_masking:
+        batch["importance"] = tokens % 100
     forward = jax.jit(
         lambda p, t: denoiser(model, cast(p, config.precision), forbidden)(t, jnp.arange(t.size))
     )

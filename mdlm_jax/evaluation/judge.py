@@ -105,7 +105,8 @@ def judged(stage: Stage, step: int, last: bool, notes: Notes) -> Notes:
     less than their standard errors, and a margin of one would end a stage that learns slowly.
     """
     latest, best, steps = notes["latest"], notes["best"], stage.data.num_steps
-    better = best["step"] < 0 or latest["bits_per_byte"] < best["bits_per_byte"]
+    better = best["step"] < 0 or math.isnan(best["bits_per_byte"])
+    better = better or latest["bits_per_byte"] < best["bits_per_byte"]
     best, stale = (latest | {"step": step}, 0) if better else (best, notes["stale"] + 1)
     ended = 0 < stage.config.patience <= stale and step < steps
     delivers = last and stage.config.patience and (ended or step == steps) and best["step"] != step

@@ -4,6 +4,7 @@ Self-training in the manner of noisy student training (Xie et al. 2020), with in
 new is a few words in a passage of the book. Only the training split is read.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -25,7 +26,7 @@ from mdlm_jax.evaluation import style
 from mdlm_jax.evaluation.likelihood import make_batches
 from mdlm_jax.evaluation.losses import by_sentence, token_nats
 from mdlm_jax.run_directory import RunError, Trained, load_checkpoint
-from mdlm_jax.ui.values import read_json, write_json
+from mdlm_jax.ui.values import read_json, unwritten, write_json
 
 STRATA = 8  # of the mask rate, in ranking and in judging: half of what a published figure takes
 SHORTEST = 8  # tokens of a sentence of which a half is written
@@ -157,14 +158,20 @@ def make(
 
 
 def write_shard(path: Path, kept: list[tuple[Passage, float]], ids_dtype: str) -> str:
-    """Records as `data.read_records` takes them, with what was written and its nats. Returns the SHA-256."""
+    """Records as `data.read_records` takes them, with what was written and its nats. Returns the SHA-256.
+
+    Raises RunError when it cannot be written.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
-    for p, nats in kept:
-        ids = p.tokens.astype(np.dtype(ids_dtype).newbyteorder("<")).tobytes()
-        written = {"written": [p.start, p.stop], "nats": nats, "loss": p.loss}
-        writer.write(msgpack.packb({"ids": ids, "weight": 1.0, **p.place, **written}))
-    writer.close()
+    try:
+        writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+        for p, nats in kept:
+            ids = p.tokens.astype(np.dtype(ids_dtype).newbyteorder("<")).tobytes()
+            written = {"written": [p.start, p.stop], "nats": nats, "loss": p.loss}
+            writer.write(msgpack.packb({"ids": ids, "weight": 1.0, **p.place, **written}))
+        writer.close()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RunError(f"cannot write {path}: {unwritten(error)}") from error
     os.replace(temporary, path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -176,15 +183,18 @@ def shard(
 
     The average weights with which the stage begins write, from the checkpoint of the stage before. Beside the
     shard is a JSON file, written last: where it comes from, what was refused, and enough of a dataset.json
-    for `data.read_records`. Raises RunError or CheckpointError.
+    for `data.read_records`. Raises RunError, also where a damaged shard does not become again what it was
+    (its weights are gone, or config.sampling is another), or CheckpointError.
     """
     place, name = workdir / "self_training", stage.config.name
     path = place / f"{stage.directory}.json"
     file = path.with_suffix(".array_record")
-    if path.exists() and file.exists():
+    info: dict[str, Any] = {}
+    with contextlib.suppress(RunError):  # not there, or damaged
         info = read_json(path, RunError)
-        if info["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest():
-            return Dataset(place, info)
+    was = info.get("sha256")
+    if was and file.exists() and was == hashlib.sha256(file.read_bytes()).hexdigest():
+        return Dataset(place, info)
     before = workdir / "checkpoints" / f"{stage.index}_{config.stages[stage.index - 1].name}"
     source = checkpoint.newest_intact(before, say)
     if source is None:
@@ -196,6 +206,9 @@ def shard(
     kept, told = make(run, dataset, wanted, config.seed, say)
     place.mkdir(exist_ok=True)
     digest = write_shard(file, kept, dataset.info["ids_dtype"])
+    if was not in (None, digest):
+        gone = f"{file} was damaged, and what was made again is not what it was"
+        raise RunError(f"{gone}; with the new passages the run goes on if {path} is removed")
     told |= {"seed": config.seed, "checkpoint": run.checkpoint, "model_hash": run.model_hash}
     told |= {"sampling": dataclasses.asdict(config.sampling), "sha256": digest}
     shards = {"shards": [{"file": file.name, "sha256": digest}] if kept else []}

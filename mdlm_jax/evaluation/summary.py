@@ -203,7 +203,9 @@ def remove(paths: list[Path], yes: bool) -> None:
     if not yes and not sys.stdin.isatty():
         raise RunsError("there is no terminal to ask on; --yes removes without a question")
     for path, run in list(runs.items()):
-        strange = [n for n in run["files"] if not WRITTEN.fullmatch(n) or (path / n).is_symlink()]
+        # wandb makes links of its own there; what they lead to stays.
+        links = {n for n in run["files"] if (path / n).is_symlink() and not n.startswith("wandb/")}
+        strange = [n for n in run["files"] if not WRITTEN.fullmatch(n) or n in links]
         if path.is_symlink():
             raise RunsError(fill("{path} is a link; remove the run it leads to", run))
         if strange:

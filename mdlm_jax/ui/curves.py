@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mdlm_jax.ui.values import UserError, read_json
+from mdlm_jax.ui.values import UserError, read_json, unwritten
 
 
 class EventWriter:
@@ -108,9 +108,7 @@ class Curves:
         try:
             yield
         except Exception as error:
-            full = "No space left" in str(error)
-            why = "no space left; free some and run the same command" if full else str(error) or repr(error)
-            raise UserError(f"cannot write the curves in {self._directory}: {why}") from error
+            raise UserError(f"cannot write the curves in {self._directory}: {unwritten(error)}") from error
 
     def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
         """To every writer."""

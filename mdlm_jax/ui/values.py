@@ -154,6 +154,12 @@ def difference(old: dict, new: dict) -> list[str]:
     ]
 
 
+def unwritten(error: BaseException) -> str:
+    """Why something could not be written, whatever a library calls a full disk."""
+    full = "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error)
+    return "no space left; free some and run the same command" if full else str(error) or repr(error)
+
+
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """An OSError inside that names no file, as that of a full disk does not, gets this one."""
