@@ -149,7 +149,7 @@ def changes(
 def settled(stage: Stage, step: int, notes: Notes, latest: Notes) -> tuple[Notes, str]:
     """The transition seen again with the held-out figures at `step`: scalars, and a line to read."""
     scalars = notes["entered"] | {"bits_per_byte_settled": latest["bits_per_byte"]}
-    before, after, now = scalars.values()
+    before, after, now = (scalars[f"bits_per_byte_{when}"] for when in ("before", "after", "settled"))
     return scalars, (
         f"{stage.directory}: held-out {before:.3f} before the transition, {after:.3f} after it, "
         f"{now:.3f} {step} steps later"
