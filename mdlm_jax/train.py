@@ -93,6 +93,7 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path, aids: Aids) -
     stages, compiled = plan(config, dataset), dict[int, jax.stages.Compiled]()
     if not (config := recorded(config, workdir)).micro_batch:
         config, compiled = fit(config, stages, lambda c, s: compile_step(dataset, c, s, NO_NOTES))
+    make_mesh(config)  # and what has come of micro_batch=auto fits it
     claim(workdir, config, dataset, environment())
     screen, details = describe(config, dataset, stages)
     if not (workdir / "plan.txt").exists():

@@ -1,5 +1,6 @@
 """Early ends, skipped steps and roll-backs in whole runs; killed in between, each ends the same."""
 
+import dataclasses
 import json
 import shutil
 
@@ -201,6 +202,38 @@ def test_a_kill_around_a_roll_back_changes_nothing(kind, step, before, rolled, d
             train.train_and_evaluate(broken_plan(), dataset, workdir)
         train.train_and_evaluate(broken_plan(), dataset, workdir)
     same(workdir, rolled)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("kind", "stage", "step"), [("roll_back", 0, 5), ("self_training", 1, 0)])
+def test_a_roll_back_past_the_beginning_of_a_stage_with_every_mode_on(
+    kind,
+    stage,
+    step,
+    light,  # noqa: F811
+    dataset_dir,
+    tmp_path,
+    monkeypatch,
+):
+    """Into the end of the stage before, since the second has no regular checkpoint yet; killed around it."""
+    second = jax.random.key_data(jax.random.fold_in(jax.random.key(0), 1))
+    monkeypatch.setitem(globals(), "KEY", np.asarray(second))
+    config, dataset = plan(micro_batch=0, memory_budget=3.0, soft_masking=1.0), open_dataset(dataset_dir)
+    epochs = (dict(name="structural", num_epochs=1), dict(num_epochs=2, self_training=0.3))
+    stages = tuple(dataclasses.replace(s, **e) for s, e in zip(config.stages, epochs, strict=True))
+    often = dataclasses.replace(config.evaluation, per_stage=2)
+    config = dataclasses.replace(config, stages=stages, evaluation=often, checkpoint_every=100, log_every=4)
+    with pytest.MonkeyPatch.context() as patch:
+        poison(patch, 2)
+        train.train_and_evaluate(config, dataset, tmp_path / "whole")
+        [line] = of_kind(tmp_path / "whole", "roll_back")
+        assert (line["stage"], line["step"], line["total_step"]) == (0, 5, 5)
+        assert len(of_kind(tmp_path / "whole", "self_training")) == 1
+        with pytest.MonkeyPatch.context() as death, pytest.raises(Killed):
+            dying(death, kind, stage, step, before=False)
+            train.train_and_evaluate(config, dataset, tmp_path / "run")
+        train.train_and_evaluate(config, dataset, tmp_path / "run")
+    same(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.soak
