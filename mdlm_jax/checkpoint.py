@@ -146,6 +146,7 @@ def restore(path: Path, like: Any, prefix: str = "", put: Callable[[Any], Any] =
     for name, leaf in flatten(like).items():
         found = stored.get(prefix + name)
         if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
-            raise CheckpointError(f"checkpoint {path} does not fit the model at {prefix + name}")
+            told = f"checkpoint {path} does not fit the model at {prefix + name}"
+            raise CheckpointError(f"{told}; another version wrote it? --init_from takes its weights")
         leaves.append(np.asarray(found))
     return put(jax.tree.unflatten(jax.tree.structure(like), leaves))

@@ -347,6 +347,7 @@ def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> E
     """A roll-back, for which later checkpoints are removed, or the end where there were enough."""
     why = judge.diagnosis(stage, step, metrics)
     if notes["roll_backs"] == ROLL_BACKS:
+        _status(run, "diverged", stage, step, notes["latest"])
         return Diverged(f"{why}, after {ROLL_BACKS} roll-backs; {judge.ADVICE}")
     for later in checkpoint.steps(run.directory(stage)) if jax.process_index() == 0 else ():
         if later > notes["sound"]:

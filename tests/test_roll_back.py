@@ -244,6 +244,7 @@ def test_a_loss_that_stays_broken_ends_the_run_with_its_figures(dataset_dir, tmp
         train.train_and_evaluate(broken_plan(), open_dataset(dataset_dir), tmp_path / "run")
     told = str(caught.value)
     assert caught.value.code == 3 and "\n" not in told
+    assert json.loads((tmp_path / "run" / "STATUS.json").read_text())["state"] == "diverged"
     assert "loss nan, gradient norm nan, parameter norm" in told and "2 roll-backs" in told
     assert [line["number"] for line in of_kind(tmp_path / "run", "roll_back")] == [1, 2]
     assert capsys.readouterr().err.count("with other noise") == 2

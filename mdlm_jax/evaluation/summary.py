@@ -125,7 +125,8 @@ def read(path: Path) -> dict[str, Any]:
     run["seconds"] = seconds = max(0.0, time.time() - max((f.st_mtime for f in files.values()), default=0.0))
     run["age"] = clock(seconds) if seconds < 2 * 86400 else f"{seconds / 86400:.0f} days"
     said, begun = run.get("STATUS.state"), any(name.startswith("checkpoints/") for name in files)
-    state = said if said in ("finished", "stopped") else "killed" if said or begun else "no weights yet"
+    ended = said in ("finished", "stopped", "diverged")
+    state = said if ended else "killed" if said or begun else "no weights yet"
     state = state if claimed else "prepared, no training yet"
     run["state"] = "running" if said != "finished" and in_training(path) else state
     run["state"] += f", broken: {'; '.join(faults)}" if faults else ""
