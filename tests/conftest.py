@@ -62,7 +62,13 @@ def built_in_chapters(count: int) -> str:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:
-    """A directory of this test run, the same for every worker of pytest-xdist."""
+    """A directory of this test run, the same for every worker of pytest-xdist.
+
+    MDLM_SHARED names one for several runs on one tree: what the first has trained and compiled serves all.
+    """
+    if given := os.environ.get("MDLM_SHARED"):
+        Path(given).mkdir(parents=True, exist_ok=True)
+        return Path(given)
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
