@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def soak_count(full: int) -> int:
     """Repetitions of a soak test whose full count is `full`: all under MDLM_SOAK=1, a tenth without."""
     return max(1, round(full * float(os.environ.get("MDLM_SOAK", "0.1"))))
+
+
+def timeless(lines: Iterable[dict]) -> list[dict]:
+    """Lines of metrics.jsonl without what the clock and the machine decide."""
+    here = "tokens_per_second", "seconds", "peak_memory", "compiled_bytes"
+    return [{k: v for k, v in line.items() if k not in here} for line in lines]
 
 
 def built_in_chapters(count: int) -> str:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from conftest import once, soak_count
+from conftest import once, soak_count, timeless
 from forked import Run
 
 from mdlm_jax import checkpoint
@@ -80,9 +80,7 @@ def arrays(path: Path) -> dict[str, tuple]:
 
 def losses(workdir: Path) -> list[dict]:
     """Every line of metrics that is a figure of the weights."""
-    clock = "tokens_per_second", "seconds", "peak_memory", "compiled_bytes"  # of the process and its machine
-    lines = (x for x in metrics.read_lines(workdir / "metrics.jsonl") if x["kind"] != "sample")
-    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
+    return timeless(x for x in metrics.read_lines(workdir / "metrics.jsonl") if x["kind"] != "sample")
 
 
 def assert_same(workdir: Path, whole: Path) -> None:

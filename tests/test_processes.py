@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import REPO, launch_command, soak_count
+from conftest import REPO, launch_command, soak_count, timeless
 
 from mdlm_jax.ui.metrics import read_lines
 
@@ -58,11 +58,7 @@ class Pair:
     def close(self) -> None:
         for child in self.children:
             child.kill()
-
-
-def timeless(lines) -> list[dict]:
-    clock = "tokens_per_second", "seconds", "peak_memory", "compiled_bytes"
-    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
+            child.wait()
 
 
 @pytest.mark.soak

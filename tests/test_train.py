@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from conftest import REPO, SMOKE, launch_command, once, soak_count
+from conftest import REPO, SMOKE, launch_command, once, timeless
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import autoregressive, single_stage
@@ -69,11 +68,6 @@ def written(workdir) -> list[dict]:
     with contextlib.suppress(FileNotFoundError):
         return list(metrics.read_lines(workdir / "metrics.jsonl"))
     return []
-
-
-def timeless(lines) -> list[dict]:
-    """Without what the clock decides."""
-    return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in lines]
 
 
 def wait_for(child, workdir, stage, step):
@@ -190,25 +184,6 @@ def test_divergence_is_one_line_and_leaves_no_broken_checkpoint(starter, tmp_pat
     for path in (tmp_path / "run" / "checkpoints").glob("*/[0-9]*"):
         for name, (dtype, _, content) in arrays(path).items():
             assert dtype != np.float32 or np.isfinite(np.frombuffer(content, dtype)).all(), (path, name)
-
-
-@pytest.mark.soak
-def test_any_moment_to_kill(starter, smoke_run, tmp_path):
-    """kill -9 at seeded random moments, until one start is left alone."""
-    rng, count = random.Random(0), soak_count(20)
-    began = time.monotonic()
-    assert starter.run(tmp_path / "timed")[0] == 0
-    whole = time.monotonic() - began
-    workdir = tmp_path / "run"
-    for _ in range(count):
-        child = starter.begin(workdir)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(rng.uniform(0.2, 1.0) * whole)
-        child.kill()
-        starter.end(child)
-    code, output = starter.run(workdir)
-    assert code == 0, output
-    assert_same_run(workdir, smoke_run)
 
 
 def small(plan, **changes):

@@ -16,6 +16,7 @@ from typing import NoReturn
 from mdlm_jax.ui.values import UserError
 
 AGREED = (0, 3, 75, 130)  # exit codes with which all processes end at the same step
+SILENCE = 30  # seconds after which a process that is not heard of is lost (jax: 100)
 LOST = re.compile(r"gloo|nccl|coordination|UNAVAILABLE|DEADLINE_EXCEEDED|connection", re.IGNORECASE)
 
 
@@ -46,9 +47,10 @@ def connect(text: str) -> int:
     try:
         if found:
             address, number, index = found[1], int(found[2]), int(found[3])
-            jax.distributed.initialize(address, number, index, coordinator_bind_address=address)
+            bound = {"coordinator_bind_address": address, "heartbeat_timeout_seconds": SILENCE}
+            jax.distributed.initialize(address, number, index, **bound)
         else:
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE)
         wait("joined")  # within five minutes; from here on they wait for each other, however long
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
