@@ -47,8 +47,10 @@ def connect(text: str) -> int:
     try:
         if found:
             address, number, index = found[1], int(found[2]), int(found[3])
-            bound = {"coordinator_bind_address": address, "heartbeat_timeout_seconds": SILENCE}
-            jax.distributed.initialize(address, number, index, **bound)
+            jax.distributed.initialize(
+                address, number, index,
+                coordinator_bind_address=address, heartbeat_timeout_seconds=SILENCE,
+            )  # fmt: skip
         else:
             jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE)
         wait("joined")  # within five minutes; from here on they wait for each other, however long
