@@ -148,6 +148,14 @@ def child_env(shared) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def light_env(child_env, shared) -> dict[str, str]:
+    """The same as if clu were not installed (TensorFlow takes seconds to import): the other event writer."""
+    (shared / "light").mkdir(exist_ok=True)
+    (shared / "light" / "clu.py").write_text("raise ImportError('not here', name='clu')")
+    return child_env | {"PYTHONPATH": f"{shared / 'light'}{os.pathsep}{child_env['PYTHONPATH']}"}
+
+
 # What the tests of training and sampling run; a line for every step, so that losses can be compared.
 SMOKE = ("--config", "configs/three_stage.py:smoke", "--config.log_every=1")
 

@@ -189,14 +189,14 @@ def test_a_finished_run_says_so_and_changes_nothing(smoke_run, shared, child_env
 
 
 @pytest.mark.soak
-def test_a_second_book_from_the_first_ones_weights(smoke_run, child_env, tmp_path):
+def test_a_second_book_from_the_first_ones_weights(smoke_run, light_env, tmp_path):
     """Weights and tokenizer are those of the first run; afterwards the first run is not needed any more."""
     first = shutil.copytree(smoke_run, tmp_path / "first", ignore=shutil.ignore_patterns("data", "events*"))
     book, run = tmp_path / "next.txt", tmp_path / "second"
     book.write_text(built_in_chapters(6)[len(built_in_chapters(3)) :], encoding="utf-8")
     options = ["--init_from", first, "--book", book, "--workdir", run]
     options += [f"--config.stages[{i}].num_epochs=1" for i in range(3)]
-    done = launch(child_env, *options)
+    done = launch(light_env, *options)
     assert done.returncode == 0, done.stderr
     assert "Weights and tokenizer of" in done.stderr and "kept from another run" in done.stderr
     assert (run / "tokenizer.json").read_bytes() == (smoke_run / "tokenizer.json").read_bytes()
@@ -213,7 +213,7 @@ def test_a_second_book_from_the_first_ones_weights(smoke_run, child_env, tmp_pat
     shutil.rmtree(run / "report")
     for name in ("2_structural", "3_refinement"):
         shutil.rmtree(run / "checkpoints" / name)
-    again = launch(child_env, "--workdir", run)
+    again = launch(light_env, "--workdir", run)
     assert again.returncode == 0, again.stderr
     assert "Resumed 1_foundational" in again.stderr
 

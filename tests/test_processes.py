@@ -62,15 +62,15 @@ class Pair:
 
 
 @pytest.mark.soak
-def test_a_pair_that_was_killed_and_stopped_ends_as_one_that_was_not(dataset_dir, child_env, tmp_path):
-    whole = Pair(tmp_path / "whole", dataset_dir, child_env)
+def test_a_pair_that_was_killed_and_stopped_ends_as_one_that_was_not(dataset_dir, light_env, tmp_path):
+    whole = Pair(tmp_path / "whole", dataset_dir, light_env)
     whole.begin()
     codes, _ = whole.end()
     assert codes == [0, 0], [p.read_text() for p in whole.outputs]
     steps = max(line["step"] for line in whole.lines() if line["stage"] == LAST)
     assert steps > 10
 
-    pair = Pair(tmp_path / "run", dataset_dir, child_env)
+    pair = Pair(tmp_path / "run", dataset_dir, light_env)
     try:
         pair.begin()
         pair.wait_for(FIRST, 2)

@@ -57,11 +57,8 @@ class Starter:
 
 
 @pytest.fixture(scope="module")
-def starter(book, dataset_dir, child_env, tmp_path_factory):
-    place = tmp_path_factory.mktemp("starter")
-    # TensorFlow takes seconds to import. As if clu were not installed: the run uses the other event writer.
-    (place / "clu.py").write_text("raise ImportError('not here', name='clu')")
-    return Starter(book, dataset_dir, child_env | {"PYTHONPATH": str(place)}, place / "output.txt")
+def starter(book, dataset_dir, light_env, tmp_path_factory):
+    return Starter(book, dataset_dir, light_env, tmp_path_factory.mktemp("starter") / "output.txt")
 
 
 def written(workdir) -> list[dict]:
