@@ -53,6 +53,10 @@ def soak_count(full: int) -> int:
     return max(1, round(full * float(os.environ.get("MDLM_SOAK", "0.1"))))
 
 
+# Of a soak test that is one long story, and so has no tenth.
+indivisible = pytest.mark.skipif(soak_count(10) < 10, reason="it has no tenth: make soak runs it")
+
+
 def timeless(lines: Iterable[dict]) -> list[dict]:
     """Lines of metrics.jsonl without what the clock and the machine decide."""
     here = "tokens_per_second", "seconds", "peak_memory", "compiled_bytes"

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPO
+from conftest import REPO, indivisible
 from toys import config
 
 from mdlm_jax import devices
@@ -38,7 +38,10 @@ def look(child_env, tmp_path_factory):
 
 MESHES = pytest.mark.parametrize(
     ("meshes", "mesh"),
-    [("one", "4x2"), *(pytest.param("several", m, marks=pytest.mark.soak) for m in ("8x1", "4x2", "1x8"))],
+    [
+        ("one", "4x2"),
+        *(pytest.param("several", m, marks=[pytest.mark.soak, indivisible]) for m in ("8x1", "4x2", "1x8")),
+    ],
 )
 
 
@@ -64,7 +67,8 @@ def test_weights_average_and_moments_are_cut_along_fsdp(meshes, mesh, look):
 
 
 @pytest.mark.parametrize(
-    ("meshes", "mesh"), [("one", "1x1"), pytest.param("several", "1x2", marks=pytest.mark.soak)]
+    ("meshes", "mesh"),
+    [("one", "1x1"), pytest.param("several", "1x2", marks=[pytest.mark.soak, indivisible])],
 )
 def test_a_checkpoint_of_eight_devices_goes_on_with_one_and_with_two(meshes, mesh, look):
     found = look(meshes)

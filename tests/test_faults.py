@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from conftest import once, soak_count, timeless
+from conftest import indivisible, once, soak_count, timeless
 from forked import Run
 
 from mdlm_jax import checkpoint
@@ -314,6 +314,7 @@ def test_a_run_with_damaged_checkpoints(lab, capsys):
         print(f"\ndamaged checkpoints of runs: {dict(told)}")
 
 
+@indivisible
 @pytest.mark.soak
 def test_aids_change_nothing(lab):
     """Begun with one set of aids, resumed without, and ended with another: the same run."""
@@ -331,6 +332,7 @@ def test_aids_change_nothing(lab):
     assert_same(workdir, lab.whole)
 
 
+@indivisible
 @pytest.mark.soak
 def test_the_first_nan_of_a_run_has_a_place(lab):
     rates = [f"--config.optimizer.{name}=3e38" for name in ("learning_rate", "embedding_rate", "norm_rate")]
@@ -341,6 +343,7 @@ def test_the_first_nan_of_a_run_has_a_place(lab):
     assert last.startswith("error: step ") and "of 1_foundational" in last and "at mdlm_jax/" in last, last
 
 
+@indivisible
 @pytest.mark.soak
 def test_two_threads_find_the_same(lab):
     """float32, one processor and two: losses within 1e-3 all the way."""

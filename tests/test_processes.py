@@ -8,16 +8,12 @@ import subprocess
 import time
 
 import pytest
-from conftest import REPO, launch_command, soak_count, timeless
+from conftest import REPO, indivisible, launch_command, timeless
 
 from mdlm_jax.ui.metrics import read_lines
 
-# All three stages in `make soak`; of a tenth, the last alone, which is quicker by what two stages compile.
-EPOCHS = (1, 1, 2) if soak_count(10) == 10 else (2,)
-CONFIG = "three_stage" if len(EPOCHS) == 3 else "single_stage"
-PLAN = ["--config", f"configs/{CONFIG}.py:smoke", "--config.log_every=1", "--config.mesh=1,2"]
-PLAN += [f"--config.stages[{i}].num_epochs={n}" for i, n in enumerate(EPOCHS)]
-FIRST, LAST = max(0, len(EPOCHS) - 2), len(EPOCHS) - 1
+PLAN = ["--config", "configs/three_stage.py:smoke", "--config.log_every=1", "--config.mesh=1,2"]
+PLAN += [f"--config.stages[{i}].num_epochs={n}" for i, n in enumerate((1, 1, 2))]
 
 
 class Pair:
@@ -61,19 +57,20 @@ class Pair:
             child.wait()
 
 
+@indivisible
 @pytest.mark.soak
 def test_a_pair_that_was_killed_and_stopped_ends_as_one_that_was_not(dataset_dir, light_env, tmp_path):
     whole = Pair(tmp_path / "whole", dataset_dir, light_env)
     whole.begin()
     codes, _ = whole.end()
     assert codes == [0, 0], [p.read_text() for p in whole.outputs]
-    steps = max(line["step"] for line in whole.lines() if line["stage"] == LAST)
+    steps = max(line["step"] for line in whole.lines() if line["stage"] == 2)
     assert steps > 10
 
     pair = Pair(tmp_path / "run", dataset_dir, light_env)
     try:
         pair.begin()
-        pair.wait_for(FIRST, 2)
+        pair.wait_for(1, 2)
         pair.children[1].kill()
         codes, told = pair.end(120)
         assert codes == [69, -signal.SIGKILL], pair.outputs[0].read_text()
@@ -81,7 +78,7 @@ def test_a_pair_that_was_killed_and_stopped_ends_as_one_that_was_not(dataset_dir
         assert "Traceback" not in pair.outputs[0].read_text()
 
         pair.begin()
-        pair.wait_for(LAST, 2)
+        pair.wait_for(2, 2)
         pair.children[0].kill()
         codes, _ = pair.end(120)
         assert codes[0] == -signal.SIGKILL and codes[1] in (
@@ -90,7 +87,7 @@ def test_a_pair_that_was_killed_and_stopped_ends_as_one_that_was_not(dataset_dir
         )  # jax itself may end it first
 
         pair.begin()
-        pair.wait_for(LAST, 5)
+        pair.wait_for(2, 5)
         pair.children[1].terminate()
         codes, told = pair.end(120)
         assert codes == [75, 75] and all("SIGTERM: saved at step" in line for line in told), told

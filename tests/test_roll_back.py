@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import timeless
+from conftest import indivisible, timeless
 from test_train import arrays, last_checkpoints, light, small, written  # noqa: F401
 
 from configs import three_stage
@@ -203,6 +203,7 @@ def test_a_kill_around_a_roll_back_changes_nothing(kind, step, before, rolled, d
     same(workdir, rolled)
 
 
+@indivisible
 @pytest.mark.soak
 @pytest.mark.parametrize(("kind", "stage", "step"), [("roll_back", 0, 5), ("self_training", 1, 0)])
 def test_a_roll_back_past_the_beginning_of_a_stage_with_every_mode_on(

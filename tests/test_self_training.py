@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from conftest import indivisible
 from hypothesis import given
 from hypothesis import strategies as st
 from test_train import arrays, last_checkpoints, light, small, written  # noqa: F401  (light is a fixture)
@@ -38,6 +39,7 @@ def test_a_share_of_the_rows_is_replaced(number, passages, share, epochs, seed):
     assert [int(row[0][0]) for row in again.source.rows] == firsts
 
 
+@indivisible
 @pytest.mark.soak
 def test_a_run_that_is_stopped_after_its_pseudo_examples_ends_the_same(
     light,  # noqa: F811
