@@ -66,6 +66,12 @@ def test_tensorboard_finds_the_scalars_of_a_run(smoke_run, child_env):
         assert [v for _, v in points] == pytest.approx([v for _, v in wanted], rel=1e-6), tag
 
 
+def child(code: str, directory, env) -> subprocess.CompletedProcess:
+    """Runs `code` in a Python of its own; the directory is its argument."""
+    command = [sys.executable, "-c", code, str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO)
+
+
 def test_events_without_tensorflow(tmp_path, child_env):
     code = (
         "import sys; sys.modules['clu'] = sys.modules['tensorflow'] = None\n"
@@ -75,8 +81,7 @@ def test_events_without_tensorflow(tmp_path, child_env):
         "log.write('train', 1, 3, 7, {'loss': 1.25, 'name': 'text'})\n"
         "log.close()\n"
     )
-    child = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(child, capture_output=True, text=True, env=child_env, cwd=REPO)
+    done = child(code, tmp_path, child_env)
     assert done.returncode == 0, done.stderr
     assert "its own writer (clu is not installed)" in done.stdout
     assert tensorboard(tmp_path, child_env) == {"train/loss": [[1, 2.5], [7, 1.25]]}
@@ -215,8 +220,7 @@ def test_texts_go_to_tensorboard_too(tmp_path, child_env):
         "print(event.step, event.tensor_proto.string_val[0].decode())\n"
         "print(events.SummaryMetadata('sample/text').plugin_data.plugin_name)\n"
     )
-    child = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(child, capture_output=True, text=True, env=child_env, cwd=REPO)
+    done = child(code, tmp_path, child_env)
     assert done.stdout.splitlines() == ["7 It was [MASK]", "text"], done.stderr
 
 
