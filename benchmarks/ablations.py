@@ -18,12 +18,39 @@ from scipy import stats
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "docs" / "ablations.jsonl"
-# Fields of the plan that a row sets; the first is what the others are compared with.
+RATES = ("learning_rate", "embedding_rate", "norm_rate")
+ADAMW = {"optimizer.name": "adamw", "optimizer.b1": 0.9}
+# About two million tokens of Frankenstein at tiny: every row has them, however it divides them.
+EPOCHS = {"stages[0].num_epochs": 7, "stages[1].num_epochs": 4, "stages[2].num_epochs": 21}
+# Fields of the plan that a row sets, and its config if not three_stage; the rest are compared with the first.
 STUDY: dict[str, dict[str, object]] = {
     "mdlm": {},
     "falling": {"mask_schedule": "curriculum", "full_range_fraction": 0.0},
     "falling, 30 % full range": {"mask_schedule": "curriculum", "full_range_fraction": 0.3},
+    "rising": {"mask_schedule": "curriculum", "full_range_fraction": 0.0}
+    | {f"stages[{i}].mask_rate": r for i, r in enumerate(("0.05,0.2", "0.4,0.6", "0.75,0.9"))},
+    "low rates": {"mask_schedule": "curriculum", "full_range_fraction": 0.5}
+    | {f"stages[{i}].mask_rate": "0,0.5" for i in range(3)},
+    "single stage": {"config": "single_stage", "stages[0].num_epochs": 23},
+    "stages reversed": {"stages[0].name": "refinement", "stages[2].name": "foundational"}
+    | {"stages[0].num_epochs": 21, "stages[2].num_epochs": 7},
+    "adamw 1e-3": ADAMW | {f"optimizer.{name}": 1e-3 for name in RATES},
+    "adamw 2e-3": ADAMW | {f"optimizer.{name}": 2e-3 for name in RATES},
+    "adamw 4e-3": ADAMW | {f"optimizer.{name}": 4e-3 for name in RATES},
+    "self-training": {"stages[2].self_training": 0.25},
+    "soft-masking, surprisal": {"soft_masking": 2.0},
+    "soft-masking, chen2023": {"soft_masking": 2.0, "data.importance": "chen2023"},
     "smoothing 0.1": {"label_smoothing": 0.1},
+    "average 0.999": {"optimizer.ema_decay": 0.999},
+    "no average": {"optimizer.ema_decay": 0.0},
+    "dropout 0.1": {"model.dropout": 0.1},
+    "vocabulary 1k": {"data.vocab_size": 1024},
+    "vocabulary 2k": {"data.vocab_size": 2048},
+    "vocabulary 8k": {"data.vocab_size": 8192, "data.min_frequency": 2},
+    "decay 0.01": {"optimizer.weight_decay": 0.01},
+    "decay 1": {"optimizer.weight_decay": 1.0},
+    "short range": {"mask_schedule": "curriculum", "full_range_fraction": 0.7}
+    | {f"stages[{i}].mask_rate": "0,0.15" for i in range(3)},
 }
 
 
@@ -32,18 +59,19 @@ def train(book: Path, preset: str, name: str, fields: dict[str, object], seed: i
     workdir = out / f"{name.replace(' ', '_').replace(',', '')}-seed{seed}"
     report = workdir / "report" / "report.json"
     if not report.exists():
+        data = "-".join(["data", *(str(v) for f, v in fields.items() if f.startswith("data."))])
         command = [
             sys.executable,
             str(ROOT / "launch.py"),
-            f"--config={ROOT}/configs/three_stage.py:{preset}",
+            f"--config={ROOT}/configs/{fields.get('config', 'three_stage')}.py:{preset}",
         ]
         command += [
             f"--workdir={workdir}",
-            f"--data={out / 'data'}",
+            f"--data={out / data}",
             f"--book={book}",
             f"--config.seed={seed}",
         ]
-        command += [f"--config.{field}={value}" for field, value in fields.items()]
+        command += [f"--config.{field}={value}" for field, value in fields.items() if field != "config"]
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     found = json.loads(report.read_text(encoding="utf-8"))
     line = {
@@ -115,7 +143,7 @@ def main() -> None:
     lines = []
     for seed in a.seeds:
         for name in a.only:
-            fields = common | STUDY[name]
+            fields = ({} if "config" in STUDY[name] else EPOCHS) | STUDY[name] | common
             line = {"book": a.book.name, "preset": a.preset, "name": name, "fields": fields, "seed": seed}
             found = known(a.rows, line)
             if not found:
