@@ -1,6 +1,7 @@
 """Where a figure of samples stands between the book's own chapters (the floor) and what is not like it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,27 +48,29 @@ def interval(statistic: np.ndarray) -> list[float] | None:
     return np.quantile(finite, (0.025, 0.975)).tolist() if len(finite) else None
 
 
-def placed(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: int = 0) -> dict:
+def placed(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """The samples' median between those of `floor` (0) and `ceiling` (1), higher figures being farther off.
 
     "position" and its "interval" (95 %, all three groups drawn anew, Efron 1979) are None where the figure
     means nothing: where the ceiling's pieces are not told from the floor's (AUC below TELLS_APART) or a group
-    has fewer than FEWEST. "verdict" says it in words.
+    has fewer than FEWEST. "verdict" says it in words. "auc" is the ceiling's, "samples_auc" the chance that a
+    sample is farther off than a piece of the floor: 1/2 for samples like it, whatever the ceiling is.
     """
-    groups = samples, floor, ceiling
-    found = {
+    groups, apart = (samples, floor, ceiling), auc(floor, ceiling)
+    found: dict[str, Any] = {
         "value": float(np.median(samples)) if len(samples) else None,
         "floor": spread(floor),
         "ceiling": spread(ceiling),
         "pieces": [len(group) for group in groups],
-        "auc": auc(floor, ceiling),
+        "auc": apart,
+        "samples_auc": auc(floor, samples),
         "position": None,
         "interval": None,
     }
     if min(map(len, groups)) < FEWEST:
         return found | {"verdict": "too few pieces"}
     value, near, far = (float(np.median(group)) for group in groups)
-    if found["auc"] < TELLS_APART or far <= near:
+    if apart < TELLS_APART or far <= near:
         return found | {"verdict": "not telling apart"}
     rng = np.random.default_rng(seed)
     drawn, low, high = (_medians(group, rng) for group in groups)

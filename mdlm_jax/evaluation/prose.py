@@ -122,16 +122,32 @@ _ALIKE = str.maketrans(dict.fromkeys("“”«»„", '"') | dict.fromkeys("‘�
 
 
 def plain(text: str) -> str:
-    """The text with straight quotation marks, "--" for a dash and "..." for an ellipsis: how an edition was
-    set is no style.
+    """The text with one kind of quotation mark, "--" for a dash and "..." for an ellipsis, and without the
+    underscores that stand for italics: how an edition was set is no style.
     """
-    return text.translate(_ALIKE).replace("_", "")
+    return re.sub(r"(?<!\w)'|'(?!\w)", '"', text.translate(_ALIKE).replace("_", ""))
 
 
 def shortened(text: str, length: int) -> str:
     """The text up to its word number `length`; all of it where it has no more."""
     spans = list(itertools.islice(_WORD.finditer(text.replace("’", "'")), length))
     return text[: spans[-1].end()] if len(spans) == length > 0 else text
+
+
+def equal_length(samples: Sequence[str], length: int | None = None) -> tuple[int, list[str]]:
+    """A number of words, and the samples of at least that many, cut to it.
+
+    By default the number that nine of ten samples reach: figures of texts are compared at one length only.
+    """
+    counts = [_count(text.replace("’", "'")) for text in samples]
+    if length is None:
+        length = max(1, int(np.quantile(counts, 0.1, method="lower"))) if counts else 1
+    return length, [shortened(text, length) for text, n in zip(samples, counts, strict=True) if n >= length]
+
+
+def ngrams(found: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """Every run of n words."""
+    return list(zip(*(found[i:] for i in range(n)), strict=False))
 
 
 def pieces(texts: Sequence[str], length: int, number: int, overlap: bool = False) -> list[str]:
@@ -149,9 +165,9 @@ def pieces(texts: Sequence[str], length: int, number: int, overlap: bool = False
                     apart.append((i, at))
                     free = at + length
     chosen = every if overlap and len(apart) < number else apart
-    picked = np.unique(np.linspace(0, len(chosen) - 1, number).round().astype(int)) if chosen else []
+    picked = np.unique(np.linspace(0, len(chosen) - 1, number).round().astype(int))
     found = []
-    for i, at in (chosen[k] for k in picked):
+    for i, at in (chosen[k] for k in picked if chosen):
         (begin, _), (_, end) = spans[i][at], spans[i][at + length - 1]
         opening = texts[i][:begin]
         found.append(texts[i][begin - len(opening) + len(opening.rstrip(_OPENERS)) : end])
