@@ -46,7 +46,7 @@ _SILENT = re.compile(r"([^aeiouyl]|[aeiouy]l)e$|[^aeiouytd]ed$")
 
 
 def earth_movers(a: Sequence[float], b: Sequence[float]) -> float:
-    """The 1-Wasserstein distance of two samples, in their unit: the area between their distribution functions.
+    """The 1-Wasserstein distance of two samples in their unit: the area between their distribution functions.
 
     Raises ValueError where one is empty.
     """
@@ -241,7 +241,8 @@ def style_figures(
 
     "measures" has for each of `measures` where the samples stand (`placement.placed`): 0 is how far pieces
     of the held-out chapters are from the training text, 1 how far pieces of the other book are. "overall" is
-    the median position of those that tell books apart at this length. "samples", "book" and "other" have the
+    the median position of those that tell books apart at this length; "share_of_mean" is the distance of sentence
+    lengths as a share of the book's mean. "samples", "book" and "other" have the
     plain `figures`, as spreads.
     """
     length, kept = equal_length(samples, length)
@@ -255,6 +256,9 @@ def style_figures(
         measure: placed(measured(of, drawn), measured(of, floor), measured(of, ceiling), seed)
         for measure, of in measures(train, length, language, tag).items()
     }
+    lengths = sentence_lengths("\n\n".join(train))
+    value, mean = found["sentence_length"]["value"], sum(lengths) / max(1, len(lengths))
+    found["sentence_length"]["share_of_mean"] = None if value is None or not mean else value / mean
     positions = [one["position"] for one in found.values() if one["position"] is not None]
     groups = {"samples": drawn, "book": book, "other": ceiling}
     return {
