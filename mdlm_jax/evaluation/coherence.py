@@ -1,4 +1,4 @@
-"""Whether sentences go with their neighbours, and how varied texts are: beside the book, whole and shuffled."""
+"""Whether sentences go with their neighbours, and how varied texts are; beside real and shuffled text."""
 
 import functools
 import itertools
@@ -14,7 +14,9 @@ from mdlm_jax.evaluation.placement import Measure, auc, measured, placed, spread
 from mdlm_jax.evaluation.prose import equal_length, ngrams, pieces, plain, sentences, words
 
 NUMBER = 60  # pieces of the real and of the shuffled text
+REACH = 5  # sentences before and after: pronouns take a name's place in the very next one
 DRAWS = 20  # of as many pieces of the book as there are samples
+FAR = 3  # standard deviations of the draws: five figures are judged, and seldom may one be wrong
 _NAME = re.compile(r"[^\W\d_]+")
 
 
@@ -43,11 +45,11 @@ def adjacent(train: Sequence[str]) -> Measure:
 
 
 def entities(train: Sequence[str]) -> Measure:
-    """How short-lived what a text names is: the share of names that neither neighbouring sentence holds, 0 to 1.
+    """How short-lived names are: the share that no sentence within REACH of their own holds again, 0 to 1.
 
     A name is a capitalised word that is not a sentence's first and that the training text does not have more
-    often in lower case (as it has what follows a quotation mark); a simple form of the entity grid (Barzilay &
-    Lapata 2008). None for a text without names or of one sentence.
+    often in lower case (as it has what follows a quotation mark); a simple form of the entity grid (Barzilay
+    & Lapata 2008). None for a text without names or of one sentence.
     """
     found = Counter(word for text in train for word in _NAME.findall(text))
     common = {word for word, n in found.items() if word.islower() and n >= found[word.capitalize()]}
@@ -61,7 +63,7 @@ def entities(train: Sequence[str]) -> Measure:
         everywhere = [set(named(sentence)) for sentence in kept]
         lost = mentions = 0
         for i, sentence in enumerate(kept):
-            beside = set().union(*everywhere[max(0, i - 1) : i], *everywhere[i + 1 : i + 2])
+            beside = set().union(*everywhere[max(0, i - REACH) : i], *everywhere[i + 1 : i + 1 + REACH])
             first = _NAME.search(sentence)
             names = set(named(sentence[first.end() :])) if first else set()
             mentions += len(names)
@@ -78,8 +80,8 @@ def shuffled(texts: Sequence[str], seed: int) -> str:
 
 
 def distinct(texts: Sequence[Sequence[str]], n: int) -> float:
-    """The share of the runs of n words of all texts together that differ (distinct-n, Li et al. 2016), 1 without
-    any. It falls with their number: compare as many texts of one length.
+    """The share of the runs of n words of all texts together that differ (distinct-n, Li et al. 2016); 1
+    without any. It falls with their number: compare as many texts of one length.
     """
     grams = [gram for text in texts for gram in ngrams(text, n)]
     return len(set(grams)) / len(grams) if grams else 1.0
@@ -89,8 +91,8 @@ def self_bleu(texts: Sequence[Sequence[str]], order: int = 4) -> float:
     """How far texts are made of the same runs of words, 0 to 1: the mean BLEU (Papineni et al. 2002) of each
     against all others (Zhu et al. 2018, "Texygen"); 0 for fewer than two.
 
-    Of a text of L words orders 1 to min(order, L) count, with 1 added to the matches and to the runs of orders
-    above 1 (Lin & Och 2004). The reference length is that of the nearest in length, the shorter of two.
+    Of a text of L words orders 1 to min(order, L) count, with 1 added to the matches and to the runs of
+    orders above 1 (Lin & Och 2004). The reference length is the nearest, and the shorter of two.
     """
     if len(texts) < 2:
         return 0.0
@@ -124,8 +126,8 @@ def repetition(found: Sequence[str], n: int = 4) -> float:
 
 
 def longest_repeat(found: Sequence[str]) -> int:
-    """The most words that follow a copy of themselves at once: 1 in "very, very", 2 in "I see, I see", 6 in "so
-    it is, so it is, so it is".
+    """The most words that follow a copy of themselves at once: 1 in "very, very", 2 in "I see, I see", 6 in
+    "so it is, so it is, so it is".
     """
     ids = np.unique(np.array(found, dtype=np.str_), return_inverse=True)[1]
     longest = 0
@@ -197,10 +199,9 @@ def _together(own: list[list[str]], book: list[list[str]], seed: int) -> tuple[d
     together = {}
     for name, of in figures.items():
         value, usual = of(own), np.array([of(draw) for draw in draws])
-        more = value > usual.max() if name == "self_bleu_4" else value < usual.min()
-        less = value < usual.min() if name == "self_bleu_4" else value > usual.max()
-        verdict = (
-            "less varied than the book" if more else "more varied than the book" if less else "like the book"
-        )
+        off = (value - usual.mean()) * (-1 if name == "self_bleu_4" else 1)
+        verdict = "like the book"
+        if abs(off) > FAR * usual.std(ddof=1):
+            verdict = f"{'more' if off > 0 else 'less'} varied than the book"
         together[name] = {"samples": value, "book": spread(usual), "verdict": verdict}
     return together, number

@@ -115,7 +115,12 @@ def sentence_lengths(text: str) -> list[int]:
 
 def words(text: str) -> list[str]:
     """Lower-case words: letters with inner apostrophes, in order."""
-    return _WORD.findall(text.casefold().replace("’", "'"))
+    return [word.casefold() for word in _WORD.findall(text.replace("’", "'"))]
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where each of the `words` begins and ends in the text."""
+    return [match.span() for match in _WORD.finditer(text.replace("’", "'"))]
 
 
 _ALIKE = str.maketrans(dict.fromkeys("“”«»„", '"') | dict.fromkeys("‘’", "'") | {"—": "--", "…": "..."})
@@ -130,8 +135,8 @@ def plain(text: str) -> str:
 
 def shortened(text: str, length: int) -> str:
     """The text up to its word number `length`; all of it where it has no more."""
-    spans = list(itertools.islice(_WORD.finditer(text.replace("’", "'")), length))
-    return text[: spans[-1].end()] if len(spans) == length > 0 else text
+    spans = word_spans(text)
+    return text[: spans[length - 1][1]] if len(spans) > length > 0 else text
 
 
 def equal_length(samples: Sequence[str], length: int | None = None) -> tuple[int, list[str]]:
@@ -156,7 +161,7 @@ def pieces(texts: Sequence[str], length: int, number: int, overlap: bool = False
     """
     spans, every, apart = [], [], []
     for i, text in enumerate(texts):
-        spans.append([match.span() for match in _WORD.finditer(text.replace("’", "'"))])
+        spans.append(word_spans(text))
         free = 0
         for at in itertools.accumulate(sentence_lengths(text), initial=0):
             if at + length <= len(spans[i]):

@@ -241,9 +241,9 @@ def style_figures(
 
     "measures" has for each of `measures` where the samples stand (`placement.placed`): 0 is how far pieces
     of the held-out chapters are from the training text, 1 how far pieces of the other book are. "overall" is
-    the median position of those that tell books apart at this length; "share_of_mean" is the distance of sentence
-    lengths as a share of the book's mean. "samples", "book" and "other" have the
-    plain `figures`, as spreads.
+    the median position of those that tell books apart at this length; "share_of_mean" is the distance of
+    sentence lengths as a share of the book's mean. "samples", "book" and "other" have the plain `figures`, as
+    spreads.
     """
     length, kept = equal_length(samples, length)
     name, texts = other or another_book([*train, *held_out])
