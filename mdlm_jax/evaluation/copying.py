@@ -212,8 +212,9 @@ def memory_figures(
         seed: of the intervals.
 
     "shares" has by n the share of n-grams that the training text has, of samples and of held-out pieces, and
-    the difference, each with a 95 % interval (texts drawn anew; None for fewer than FEWEST texts). "texts" has for each sample its longest span
-    in words and characters and its `SHOWN` longest spans with their place: "start" in the sample in words,
+    the difference, each with a 95 % interval (texts drawn anew; None for fewer than FEWEST texts). "texts"
+    has for each sample its longest span in words and characters and its `SHOWN` longest spans with their
+    place: "start" in the sample in words,
     "chapter", "paragraph" in the chapter and "sentence" in the paragraph from 0, "share" of the book before
     it. "map" is the `density` of spans of MAPPED words or more. "verdict": see `verdict`.
     """
