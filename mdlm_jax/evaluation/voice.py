@@ -1,5 +1,6 @@
 """Style: measures of a text against the book, each between the book's own chapters and another book."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -126,16 +127,34 @@ def flesch(text: str) -> float | None:
     return 206.835 - 1.015 * sum(lengths) / len(lengths) - 84.6 * sum(map(syllables, found)) / len(found)
 
 
-def figures(text: str, language: str = "en") -> dict[str, float | None]:
-    """What a text is like by itself, each figure None where the text says nothing about it."""
-    lengths, richness, marks = whole_sentence_lengths(text), windowed(words(text)), marks_per_thousand(text)
-    return {
-        "words_per_sentence": sum(lengths) / len(lengths) if lengths else None,
-        "mattr": richness[0] if richness else None,
-        "hapax": richness[1] if richness else None,
-        "marks_per_thousand": float(marks.sum()) if marks is not None else None,
-        "flesch": flesch(text) if language == "en" else None,
-    }
+def mean_sentence(text: str) -> float | None:
+    """Words a sentence; None without words."""
+    lengths = whole_sentence_lengths(text)
+    return sum(lengths) / len(lengths) if lengths else None
+
+
+def _richness(which: int) -> Measure:
+    def share(text: str) -> float | None:
+        found = windowed(words(text))
+        return found[which] if found else None
+
+    return share
+
+
+def _marks(text: str) -> float | None:
+    rates = marks_per_thousand(text)
+    return None if rates is None else float(rates.sum())
+
+
+# What a text is like by itself.
+FIGURES: dict[str, Measure] = {
+    "words_per_sentence": mean_sentence,
+    "mattr": _richness(0),
+    "hapax": _richness(1),
+    "marks_per_thousand": _marks,
+    "flesch": flesch,
+}
+ENGLISH = ("flesch", "readability", "function_words")  # made for English
 
 
 def _off(value: float | None, usual: float | None) -> float | None:
@@ -159,11 +178,7 @@ def measures(
     train = [plain(text) for text in train]
     whole = "\n\n".join(train)
     fitted, known, of_book = fit(train, train), set(words(whole)), sentence_lengths(whole)
-    usual = [figures(piece, language) for piece in pieces(train, length, NUMBER, overlap=True)]
-    median: dict[str, float | None] = {}
-    for name in ("mattr", "hapax", "flesch"):
-        values = [one[name] for one in usual if one[name] is not None]
-        median[name] = float(np.median(np.array(values, float))) if values else None
+    usual = pieces(train, length, NUMBER, overlap=True)
     rates = marks_per_thousand(whole)
 
     def sentence_length(text: str) -> float | None:
@@ -171,7 +186,8 @@ def measures(
         return earth_movers(lengths, of_book) if lengths and of_book else None
 
     def delta(text: str) -> float | None:
-        return distance(fitted, text) if words(text) else None
+        value = distance(fitted, text)
+        return value if math.isfinite(value) else None
 
     def new_words(text: str) -> float | None:
         found = words(text)
@@ -182,7 +198,9 @@ def measures(
         return None if own is None or rates is None else float(np.abs(own - rates).sum())
 
     def figure(name: str) -> Measure:
-        return lambda text: _off(figures(text, language)[name], median[name])
+        values = measured(FIGURES[name], usual)
+        median = float(np.median(values)) if len(values) else None
+        return lambda text: _off(FIGURES[name](text), median)
 
     def shares(found: Callable[[str], list[str]], names: Sequence[str]) -> Measure:
         book = profile(found(whole), names)
@@ -193,14 +211,19 @@ def measures(
 
         return from_book
 
-    made: dict[str, Measure] = {"sentence_length": sentence_length, "delta": delta}
-    made |= {"mattr": figure("mattr"), "hapax": figure("hapax"), "new_words": new_words}
-    made |= {"punctuation": punctuation}
-    if language == "en":
-        made |= {"function_words": shares(words, FUNCTION_WORDS.split()), "readability": figure("flesch")}
+    made: dict[str, Measure] = {
+        "sentence_length": sentence_length,
+        "delta": delta,
+        "function_words": shares(words, FUNCTION_WORDS.split()),
+        "mattr": figure("mattr"),
+        "hapax": figure("hapax"),
+        "new_words": new_words,
+        "punctuation": punctuation,
+        "readability": figure("flesch"),
+    }
     if tag:
-        made |= {"parts_of_speech": shares(tag, sorted(set(tag(whole))))}
-    return made
+        made["parts_of_speech"] = shares(tag, sorted(set(tag(whole))))
+    return {name: measure for name, measure in made.items() if language == "en" or name not in ENGLISH}
 
 
 def another_book(texts: Iterable[str]) -> tuple[str, list[str]]:
@@ -242,7 +265,7 @@ def style_figures(
     "measures" has for each of `measures` where the samples stand (`placement.placed`): 0 is how far pieces
     of the held-out chapters are from the training text, 1 how far pieces of the other book are. "overall" is
     the median position of those that tell books apart at this length; "share_of_mean" is the distance of
-    sentence lengths as a share of the book's mean. "samples", "book" and "other" have the plain `figures`, as
+    sentence lengths as a share of the book's mean. "samples", "book" and "other" have the plain FIGURES, as
     spreads.
     """
     length, kept = equal_length(samples, length)
@@ -273,6 +296,5 @@ def style_figures(
 
 
 def _spreads(texts: Sequence[str], language: str) -> dict[str, dict[str, float] | None]:
-    every = [figures(text, language) for text in texts] or [figures("", language)]
-    columns = {name: [one[name] for one in every if one[name] is not None] for name in every[0]}
-    return {name: spread(np.array(values, float)) for name, values in columns.items()}
+    kept = {name: figure for name, figure in FIGURES.items() if language == "en" or name not in ENGLISH}
+    return {name: spread(measured(figure, texts)) for name, figure in kept.items()}
