@@ -10,7 +10,6 @@ from conftest import built_in_chapters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdlm_jax.evaluation import copying
 from mdlm_jax.evaluation.copying import (
     copied_spans,
     density,
@@ -33,7 +32,7 @@ def stands(span: list[str], stream: list[str]) -> list[int]:
     return [i for i in range(len(stream) - len(span) + 1) if stream[i : i + len(span)] == span]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(STREAM, max_size=4), st.lists(STREAM, max_size=3))
 def test_matches_equal_a_search(book: list[list[str]], texts: list[list[str]]):
     whole, starts = [word for stream in book for word in stream], np.cumsum([0, *map(len, book)])
@@ -42,9 +41,8 @@ def test_matches_equal_a_search(book: list[list[str]], texts: list[list[str]]):
     for text, (length, place) in zip(texts, found, strict=True):
         assert len(length) == len(place) == len(text)
         for i, (n, at) in enumerate(zip(length, place, strict=True)):
-            assert n == max(
-                m for m in range(len(text) - i + 1) if not m or any(stands(text[i : i + m], s) for s in book)
-            )
+            sizes = [m for m in range(len(text) - i + 1) if any(stands(text[i : i + m], s) for s in book)]
+            assert n == max(sizes, default=0)
             if n:
                 assert whole[at : at + n] == text[i : i + n]
                 assert not any(at < start < at + n for start in starts)
@@ -52,9 +50,8 @@ def test_matches_equal_a_search(book: list[list[str]], texts: list[list[str]]):
                 assert at == -1
         spans = copied_spans(length)
         every = [(i, i + n) for i, n in enumerate(length) if n]
-        assert spans == [
-            (a, b) for a, b in every if not any(c <= a and b <= d and (c, d) != (a, b) for c, d in every)
-        ]
+        within = [any(c <= a and b <= d and (c, d) != (a, b) for c, d in every) for a, b in every]
+        assert spans == [span for span, inner in zip(every, within, strict=True) if not inner]
 
 
 def test_a_long_copy_is_measured_whole():
@@ -82,9 +79,7 @@ def test_places_by_hand():
     assert found.paragraph.tolist() == [0, 1, 1, 1, 1, 2, 2, 0, 0]
     assert found.sentence.tolist() == [0, 0, 0, 1, 1, 0, 0, 0, 0]
     assert found.before == pytest.approx(np.array([4, 5, 6, 7, 8, 9, 10, 13, 14]) / 15)
-    assert density([(0, 2), (1, 2), (8, 9)], found.before, 5) == pytest.approx(
-        [None, 3 / 2, 0, 0, 1 / 2], nan_ok=True
-    )
+    assert density([(0, 2), (1, 2), (8, 9)], found.before, 5) == [None, 3 / 2, 0, 0, 1 / 2]
 
 
 @given(st.dictionaries(st.integers(0, 5), st.text("aB.\n ’²İ!\t", max_size=40), max_size=4))
@@ -92,9 +87,8 @@ def test_every_word_has_a_place(chapters: dict[int, str]):
     found = shelf(chapters, {9: "a b"})
     expected = [word for number in sorted(chapters) for word in words(chapters[number])]
     assert [word for stream in found.streams for word in stream] == expected
-    assert all(
-        len(x) == len(expected) for x in (found.chapter, found.paragraph, found.sentence, found.before)
-    )
+    places = found.chapter, found.paragraph, found.sentence, found.before
+    assert {len(place) for place in places} == {len(expected)}
     assert ((found.before >= 0) & (found.before < 1)).all() and (np.diff(found.before) > 0).all()
 
 
@@ -108,13 +102,8 @@ def test_thirty_copied_words_among_a_thousand_are_found_at_their_place():
     sample = " ".join([*strange[:400], *(word.upper() for word in copy), *strange[400:]])
     found = memory_figures([sample], TRAIN, HELD_OUT)
     [span, *_] = found["texts"][0]["spans"]
-    assert (span["words"], span["start"], span["chapter"], span["paragraph"], span["sentence"]) == (
-        30,
-        400,
-        12,
-        paragraph,
-        0,
-    )
+    expected = {"words": 30, "start": 400, "chapter": 12, "paragraph": paragraph, "sentence": 0}
+    assert {name: span[name] for name in expected} == expected
     assert span["text"] == " ".join(copy).upper() and span["characters"] == len(span["text"])
     total = sum(len(words(chapter)) for chapter in BOOK.values())
     before = sum(len(words(BOOK[i])) for i in range(12)) + len(words(BOOK[12][: BOOK[12].index(text)]))
@@ -133,11 +122,8 @@ def figures() -> dict[str, dict]:
     copies = pieces(list(TRAIN.values()), 120, 24)
     mixed = [" ".join([*a.split()[:90], *b.split()[:20]]) for a, b in zip(real, copies, strict=True)]
     held_out = {number: text for number, text in HELD_OUT.items() if number % 2}
-    texts = {
-        "real": [x for x in real if any(x in HELD_OUT[i] for i in HELD_OUT if not i % 2)],
-        "copies": copies,
-        "mixed": mixed,
-    }
+    other = [text for text in real if any(text in HELD_OUT[i] for i in HELD_OUT if not i % 2)]
+    texts = {"real": other, "copies": copies, "mixed": mixed}
     return {name: memory_figures(some, TRAIN, held_out) for name, some in texts.items()}
 
 
@@ -186,18 +172,12 @@ def test_extraction_by_hand():
     assert found["log10_p"] == pytest.approx([math.log10(0.25), 0, -40])
     assert found["log10_queries"][:2] == pytest.approx([math.log10(math.log(0.25) / math.log(0.75)), 0])
     assert found["log10_queries"][2] == pytest.approx(40 + math.log10(math.log(4)))
-    assert found["extractable"] == {
-        "1": 1 / 3,
-        "10": 2 / 3,
-        "100": 2 / 3,
-        "1000": 2 / 3,
-        "10000": 2 / 3,
-        "100000": 2 / 3,
-    }
+    assert list(found["extractable"]) == ["1", "10", "100", "1000", "10000", "100000"]
+    assert list(found["extractable"].values()) == pytest.approx([1 / 3] + [2 / 3] * 5)
     json.dumps(extraction([np.array([-np.inf]), np.full(9, -1e300)]), allow_nan=False)
     assert extraction([])["extractable"] == {}
     for given_, p in (([np.array([0.1])], 0.5), ([], 0.0), ([], 1.0)):
-        with pytest.raises(ValueError, match="must be between|or less"):
+        with pytest.raises(ValueError, match=r"must be between|or less"):
             extraction(given_, p)
 
 
@@ -211,8 +191,3 @@ def test_so_many_queries_are_enough_and_one_fewer_is_not(log_probs: list[float],
     assert (
         n >= 1 and extraction([np.array(log_probs)], p / 2)["log10_queries"][0] <= found["log10_queries"][0]
     )
-
-
-def test_a_book_of_700_kilobytes_takes_little_memory():
-    """Names of every width are kept, 8 bytes a word."""
-    assert copying.MAPPED < copying.LONG < copying.VERY_LONG

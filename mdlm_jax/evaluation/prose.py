@@ -85,7 +85,7 @@ def _ends(piece: str, following: str) -> bool:
 
 
 def _count(text: str) -> int:
-    return len(_WORD.findall(text))
+    return 1 if text.isalpha() else len(_WORD.findall(text))
 
 
 def sentences(text: str) -> list[str]:
