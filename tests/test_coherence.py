@@ -147,6 +147,8 @@ def test_real_shuffled_and_repeated_texts_are_in_their_places(figures):
     real, mixed, loops = (figures[name]["adjacent"] for name in ("real", "shuffled", "loops"))
     assert real["auc"] > 0.75 and abs(real["position"]) < 0.6 < mixed["position"]
     assert loops["position"] < -5 and loops["samples_auc"] == 0
+    order = real["own_order"], mixed["own_order"], loops["own_order"]
+    assert order[0]["held_out"] > 0.55 and abs(order[1]["samples"] - 0.5) < 0.2 and order[2]["samples"] == 0.5
     same = figures["loops"]["together"]
     assert {same[f"distinct_{n}"]["verdict"] for n in (1, 2, 3, 4)} == {"less varied than the book"}
     assert same["self_bleu_4"] == same["self_bleu_4"] | {"samples": 1, "verdict": "less varied than the book"}

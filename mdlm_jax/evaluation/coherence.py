@@ -154,7 +154,10 @@ def coherence_figures(
         seed: of what is shuffled and drawn.
 
     "adjacent" and "entities" stand between pieces of the held-out chapters (0) and pieces of their sentences
-    in a random order (1). Below 0 neighbours are more alike than the book's: a text that repeats itself.
+    in a random order (1). Below 0 neighbours are more alike than the book's: a text that repeats itself, or
+    has longer sentences, which share more. "own_order" is free of that: the chance that a text is stranger
+    with its own sentences in a random order, 1/2 where their order plays no part, for samples and for the
+    held-out pieces.
 
     "together" has figures of all samples as one set, beside `DRAWS` draws of as many pieces of the training
     chapters, as a spread: distinct_1 to distinct_4 and self_bleu_4. "within" has what each text repeats,
@@ -174,9 +177,11 @@ def coherence_figures(
     }
     found: dict[str, Any] = {"words": length, "texts": len(kept), "left_out": len(samples) - len(kept)}
     for name, measure in {"adjacent": adjacent(train), "entities": entities(train)}.items():
-        found[name] = placed(
-            measured(measure, drawn), measured(measure, floor), measured(measure, ceiling), seed
-        )
+        groups = [measured(measure, texts) for texts in (drawn, floor, ceiling)]
+        mixed = [measured(measure, [shuffled([x], seed) for x in texts]) for texts in (drawn, floor)]
+        found[name] = placed(*groups, seed=seed)
+        order = [auc(*both) for both in zip(groups[:2], mixed, strict=True)]
+        found[name]["own_order"] = dict(zip(("samples", "held_out"), order, strict=True))
     found |= {"together": together, "texts_together": number, "within": {}}
     for name, of in within.items():
         a, b = np.array([of(x) for x in own], float), np.array([of(x) for x in book], float)
