@@ -3,8 +3,8 @@
     python benchmarks/metrics.py --data D [E ...] [--words 120 500]
 
 D, E are prepared books (python -m data_prep). By book and length: every measure's floor (pieces of held-out
-chapters) and ceiling (another book; for coherence the same sentences shuffled) with the 10-90 % range, and the
-AUC of one against the other; where pieces of every second held-out chapter and the same with their words
+chapters) and ceiling (another book; for coherence the same sentences shuffled), median and 10-90 % range, and
+the AUC of one against the other; where pieces of every second held-out chapter and the same with their words
 shuffled stand, the other held-out chapters being the floor; neighbours by latent semantic analysis instead;
 what held-out text shares with the training text. Nothing is drawn but shuffles, from seed 0.
 """
@@ -29,7 +29,7 @@ from mdlm_jax.tokenizer import load_tokenizer
 
 
 def lsa(train: list[str], rank: int) -> Measure:
-    """1 less the mean cosine of neighbours: tf-idf over blocks of three sentences, `rank` singular vectors."""
+    """1 less the mean cosine of neighbours: tf-idf of blocks of three sentences, `rank` singular vectors."""
     every = [words(sentence) for text in train for sentence in sentences(text)]
     blocks = [list(itertools.chain(*every[i : i + 3])) for i in range(0, len(every), 3)]
     column = {word: i for i, word in enumerate(sorted({word for block in blocks for word in block}))}

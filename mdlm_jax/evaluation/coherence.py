@@ -179,7 +179,7 @@ def coherence_figures(
     for name, measure in {"adjacent": adjacent(train), "entities": entities(train)}.items():
         groups = [measured(measure, texts) for texts in (drawn, floor, ceiling)]
         mixed = [measured(measure, [shuffled([x], seed) for x in texts]) for texts in (drawn, floor)]
-        found[name] = placed(*groups, seed=seed)
+        found[name] = placed(groups[0], groups[1], groups[2], seed)
         order = [auc(*both) for both in zip(groups[:2], mixed, strict=True)]
         found[name]["own_order"] = dict(zip(("samples", "held_out"), order, strict=True))
     found |= {"together": together, "texts_together": number, "within": {}}
