@@ -160,8 +160,8 @@ def light_env(child_env, shared) -> dict[str, str]:
     return child_env | {"PYTHONPATH": f"{shared / 'light'}{os.pathsep}{child_env['PYTHONPATH']}"}
 
 
-# What the tests of training and sampling run: steps between checkpoints in every stage, to be killed at, and a line
-# for every step, so that losses can be compared.
+# What the tests of training and sampling run: in every stage steps between checkpoints, to be killed at;
+# a line for every step, so that losses can be compared.
 EPOCHS = [f"--config.stages[{i}].num_epochs={n}" for i, n in enumerate((4, 2, 8))]
 EVERY = ("--config.log_every=1", "--config.checkpoint_every=10")
 SMOKE = ("--config", "configs/three_stage.py:smoke", *EPOCHS, *EVERY)
