@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdlm_jax.evaluation.critical import Spent, against_critical, critical_compute, in_words
+from mdlm_jax.evaluation.summary import show
 
 
 def test_the_papers_formula_takes_millions_of_tokens():
@@ -52,7 +53,8 @@ def test_the_plan_the_metrics_and_the_report_of_a_run_agree(smoke_run):
     report = json.loads((smoke_run / "report" / "report.json").read_text())
     found, info = report["critical"], json.loads((smoke_run / "dataset.json").read_text())
     assert found["unique_tokens"] == info["stages"]["refinement"]["train"]["tokens"]
-    assert found["ratio"] == pytest.approx(report["training_flops"] / critical_compute(found["unique_tokens"]))
+    critical = critical_compute(found["unique_tokens"])
+    assert found["ratio"] == pytest.approx(report["training_flops"] / critical)
     plan = (smoke_run / "plan.txt").read_text(encoding="utf-8")
     assert re.search(r"(?m)^FLOPs  (.*), .* times Ccrit", plan)[1] == f"{report['training_flops']:.2e}"
     assert in_words(found) in plan
@@ -60,3 +62,16 @@ def test_the_plan_the_metrics_and_the_report_of_a_run_agree(smoke_run):
     over = [(x["stage"] + 1, x["step"]) for x in lines if x.get("flops_over_critical", 0) >= 1]
     passed = found["passed"]
     assert (passed["stage"], passed["step"]) == over[0] if over else passed is None
+
+
+def test_runs_show_says_it(run_copy):
+    path = run_copy / "report" / "report.json"
+    report = json.loads(path.read_text())
+    found = report["critical"]
+    law = f"({found['flops']:.2e} for {found['unique_tokens']:,} unique tokens, extrapolated)"
+    passed = "passed at step {step:,} of stage {stage}, {name}".format(**found["passed"])
+    assert f"\nCritical    {found['ratio']:.3g} times Ccrit {law}: {passed}\n" in show(run_copy)
+    path.write_text(json.dumps(report | {"critical": found | {"ratio": 0.25, "passed": None}}))
+    assert f"\nCritical    0.25 times Ccrit {law}: not passed\n" in show(run_copy)
+    path.write_text(json.dumps({k: v for k, v in report.items() if k != "critical"}))  # of an older version
+    assert "\nCritical" not in show(run_copy)

@@ -203,10 +203,6 @@ def test_show_tells_all(make, capsys):
         assert f"{split.capitalize():12}at most {figure:.3f} +- {error:.3f}\n" in screen
         assert f"{report['ngram_5_bits_per_byte'][split]:.3f} {split}" in screen
     assert "lower is better" in screen and f"{report['parameters']['true']:,}" in screen
-    critical = report["critical"]
-    law = f"({critical['flops']:.2e} FLOPs for {critical['unique_tokens']:,} unique tokens, extrapolated)"
-    passed = "passed at step {step:,} of stage {stage}, {name}".format(**critical["passed"])
-    assert f"\nCritical    {critical['ratio']:.3g} times Ccrit {law}, {passed}\n" in screen
     found = [p for p in (run / "checkpoints").glob("*/*") if p.name.isdigit()]
     assert len(found) == screen.count("\nCheckpoint ") > 2
     assert all(f"{p.parent.name} step {p.name}, {total(p)}\n" in screen for p in found)
@@ -217,11 +213,6 @@ def test_show_tells_all(make, capsys):
 def test_a_figure_says_what_kind_it_is_and_may_be_missing(make, capsys):
     twin = make("twin", report=lambda v: v["test"].update(kind="exact", bits_per_byte=1.25))
     assert "\nTest        1.250 exactly\n" in ask(capsys, "show", twin)
-    below = make("below", report=lambda v: v["critical"].update(ratio=0.25, passed=None))
-    assert "\nCritical    0.25 times Ccrit (" in (screen := ask(capsys, "show", below))
-    assert " unique tokens, extrapolated), not passed\n" in screen
-    older = make("older", report=lambda v: v.pop("critical"))
-    assert "\nCritical" not in ask(capsys, "show", older)
     begun = make("begun", STATUS=lambda v: v.update(state="running", bits_per_byte=2.5))
     (begun / "report" / "report.json").unlink()
     screen = ask(capsys, "show", begun)

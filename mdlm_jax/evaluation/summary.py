@@ -33,7 +33,7 @@ FIGURES = {
     "Parameters": "{report.parameters.true:,}",
     "Split seed": "{dataset.split.seed}",
 }
-CRITICAL = "{%.ratio:.3g} times Ccrit ({%.flops:.2e} FLOPs for {%.unique_tokens:,} unique tokens{law}), {passed}"
+CRITICAL = "{%.ratio:.3g} times Ccrit ({%.flops:.2e} for {%.unique_tokens:,} unique tokens{law}): {passed}"
 PASSED = "passed at step {%.step:,} of stage {%.stage}, {%.name}"
 LOWER = "Held-out figures are bits per byte; lower is better. Those of masked diffusion are upper bounds."
 
