@@ -9,14 +9,14 @@ the difference from the first row, seed by seed, with a 95 % interval of Student
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
+from studies import ROOT, add, commit, known, trained
 
-ROOT = Path(__file__).resolve().parent.parent
+SAME = ("book", "preset", "name", "fields", "seed")  # what makes two lines those of one run
 ROWS = ROOT / "docs" / "ablations.jsonl"
 RATES = ("learning_rate", "embedding_rate", "norm_rate")
 ADAMW = {"optimizer.name": "adamw", "optimizer.b1": 0.9}
@@ -56,24 +56,11 @@ STUDY: dict[str, dict[str, object]] = {
 
 def train(book: Path, preset: str, name: str, fields: dict[str, object], seed: int, out: Path) -> dict:
     """The line of one run, trained if it has no report yet."""
-    workdir = out / f"{name.replace(' ', '_').replace(',', '')}-seed{seed}"
-    report = workdir / "report" / "report.json"
-    if not report.exists():
-        data = "-".join(["data", *(str(v) for f, v in fields.items() if f.startswith("data."))])
-        command = [
-            sys.executable,
-            str(ROOT / "launch.py"),
-            f"--config={ROOT}/configs/{fields.get('config', 'three_stage')}.py:{preset}",
-        ]
-        command += [
-            f"--workdir={workdir}",
-            f"--data={out / data}",
-            f"--book={book}",
-            f"--config.seed={seed}",
-        ]
-        command += [f"--config.{field}={value}" for field, value in fields.items() if field != "config"]
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    found = json.loads(report.read_text(encoding="utf-8"))
+    data = "-".join(["data", *(str(v) for f, v in fields.items() if f.startswith("data."))])
+    options = [f"--config={ROOT}/configs/{fields.get('config', 'three_stage')}.py:{preset}"]
+    options += [f"--data={out / data}", f"--book={book}", f"--config.seed={seed}"]
+    options += [f"--config.{field}={value}" for field, value in fields.items() if field != "config"]
+    found = trained(out / f"{name.replace(' ', '_').replace(',', '')}-seed{seed}", options)
     line = {
         "book": book.name,
         "preset": preset,
@@ -86,19 +73,6 @@ def train(book: Path, preset: str, name: str, fields: dict[str, object], seed: i
     for split in ("validation", "test"):
         line |= {split: found[split]["bits_per_byte"], f"{split}_se": found[split]["bits_per_byte_se"]}
     return line
-
-
-def commit() -> str:
-    """Of the checkout, with a mark when it has changes."""
-    command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=7", "--exclude=*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-
-def known(rows: Path, line: dict) -> dict | None:
-    """The line of the same run at any commit, where there is one."""
-    same = ("book", "preset", "name", "fields", "seed")
-    lines = map(json.loads, rows.read_text(encoding="utf-8").splitlines()) if rows.exists() else ()
-    return next((found for found in lines if all(found[key] == line[key] for key in same)), None)
 
 
 def table(lines: list[dict]) -> str:
@@ -145,11 +119,10 @@ def main() -> None:
         for name in a.only:
             fields = ({} if "config" in STUDY[name] else EPOCHS) | STUDY[name] | common
             line = {"book": a.book.name, "preset": a.preset, "name": name, "fields": fields, "seed": seed}
-            found = known(a.rows, line)
+            found = known(a.rows, line, SAME)
             if not found:
                 found = train(a.book.resolve(), a.preset, name, fields, seed, a.out.resolve())
-                with open(a.rows, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(found) + "\n")
+                add(a.rows, found)
             print(json.dumps(found), file=sys.stderr, flush=True)
             lines.append(found)
     lines.sort(key=lambda line: list(STUDY).index(line["name"]))
