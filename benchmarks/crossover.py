@@ -101,8 +101,8 @@ def train(line: dict, book: Path, out: Path) -> dict:
 
 
 def points(rows: list[dict], family: str) -> list[Point]:
-    """The family's places of the grid by FLOPs. The error is that of the bound's masks, which the seeds share,
-    and where there are several seeds that of their mean.
+    """The family's places of the grid by FLOPs. Their error is that of the bound's masks, which all seeds
+    share, and where there are several seeds that of their mean too.
     """
     found = []
     places = sorted((r["size"], r["epochs"]) for r in rows if r["family"] == family)
@@ -129,7 +129,7 @@ def at(found: list[Point], flops: float, errors: float) -> float:
 
 
 def gap(masked: list[Point], causal: list[Point], flops: float, errors: float = 0.0) -> float:
-    """Bits per byte by which masked diffusion is behind, both moved against it by `errors` standard errors."""
+    """Bits per byte by which masked diffusion is behind, both `errors` standard errors against it."""
     return at(envelope(masked), flops, errors) - at(envelope(causal), flops, -errors)
 
 
@@ -156,52 +156,53 @@ def budgets(masked: list[Point], causal: list[Point]) -> tuple[float, float]:
     return max(masked[0].flops, causal[0].flops), min(masked[-1].flops, causal[-1].flops)
 
 
-def verdict(rows: list[dict]) -> tuple[str, float | None]:
-    """What the rows of one book say, in words, and the crossing."""
+def compared(rows: list[dict]) -> tuple[list[Point], list[Point]] | None:
+    """The points of both families, where there are budgets that both were trained to."""
     masked, causal = (points(rows, family) for family in FAMILIES)
-    if not (masked and causal) or len({budgets(masked, causal)[0], *budgets(masked, causal)}) < 2:
-        return "No comparison: there are no budgets that both families were trained to.", None
+    if not (masked and causal):
+        return None
     low, high = budgets(masked, causal)
-    if low > high:
+    return (masked, causal) if low < high else None
+
+
+def behind(masked: list[Point], causal: list[Point]) -> str:
+    """The gap at the last three budgets of masked diffusion, in words."""
+    low, high = budgets(masked, causal)
+    last = [p.flops for p in masked if low <= p.flops <= high][-3:]
+    gaps = [gap(masked, causal, flops) for flops in last]
+    trend = "falling" if gaps == sorted(gaps, reverse=True) else "not falling steadily"
+    trend = "growing" if gaps == sorted(gaps) else trend
+    told = f"at its last budgets ({', '.join(f'{flops:.1e}' for flops in last)}) the envelope of masked "
+    told += f"diffusion is behind by {', '.join(f'{g:.3f}' for g in gaps)} bits per byte"
+    return f"{told}, {trend}" if len(gaps) > 1 else told
+
+
+def verdict(rows: list[dict]) -> tuple[str, float | None]:
+    """What the rows of one book say, in words, and the crossing where there is one."""
+    pair = compared(rows)
+    if not pair:
         return "No comparison: there are no budgets that both families were trained to.", None
-    found, critical = crossing(masked, causal), critical_compute(rows[0]["unique"])
-    worst, best = (crossing(masked, causal, errors) for errors in (ERRORS, -ERRORS))
-    seeds = sorted({r["seed"] for r in rows})
+    (low, high), critical = budgets(*pair), critical_compute(rows[0]["unique"])
+    found, worst, best = (crossing(*pair, errors) for errors in (0.0, ERRORS, -ERRORS))
     if found is None:
-        last = [p.flops for p in masked if low <= p.flops <= high][-3:]
-        gaps = [gap(masked, causal, flops) for flops in last]
-        trend = "it does not fall or rise steadily"
-        if len(gaps) > 1 and gaps == sorted(gaps, reverse=True):
-            trend = "it falls"
-        elif gaps == sorted(gaps):
-            trend = "it does not fall"
-        told = f"No crossing up to {high:.2e} FLOPs, {high / critical:.3g} times Ccrit. At the last "
-        told += (
-            f"{len(last)} budgets of masked diffusion ({', '.join(f'{f:.1e}' for f in last)}) its envelope "
-        )
-        told += f"is behind by {', '.join(f'{g:.3f}' for g in gaps)} bits per byte: {trend}."
-        told += " Two standard errors in its favour change nothing." if best is None else ""
-        told += f" Two standard errors in its favour would put one at {best:.2e}." if best else ""
+        told = f"No crossing up to {high:.2e} FLOPs, {high / critical:.3g} times Ccrit: {behind(*pair)}. "
+        would = f"would put one at {best:.2e}" if best else "would not make one"
+        told += f"Two standard errors in its favour {would}."
+    elif found == low:
+        told = f"Masked diffusion is not behind at any budget from {low:.2e} to {high:.2e} FLOPs; with two "
+        told += f"standard errors against it {f'from {worst:.2e} on' if worst else 'it is at the last'}."
     else:
         told = (
-            f"Crossing at {found:.2e} FLOPs, {found / critical:.3g} times Ccrit, interpolated between runs: "
+            f"Crossing at {found:.2e} FLOPs, {found / critical:.3g} times Ccrit, interpolated between runs; "
         )
-        told += f"from there to {high:.2e} the envelope of masked diffusion is not above the twin's."
-        if found == low:
-            told = f"Masked diffusion is not behind at any budget from {low:.2e} to {high:.2e} FLOPs: a "
-            told += "crossing would lie below the cheapest runs."
-        edge = f"{worst:.2e}" if worst else f"beyond {high:.2e}"
-        told += f" Two standard errors for or against it: {best or low:.2e} to {edge}."
+        told += f"two standard errors for or against it: {best:.2e} to "
+        told += f"{worst:.2e}." if worst else f"beyond {high:.2e}."
+    seeds = sorted({r["seed"] for r in rows})
     if len(seeds) == 1:
         return f"{told} One seed: how much seeds differ is not in these errors.", found
-    alone = []
-    for seed in seeds:
-        own = [r for r in rows if r["seed"] == seed]
-        pair = [points(own, family) for family in FAMILIES]
-        if all(pair) and budgets(*pair)[0] < budgets(*pair)[1]:
-            one = crossing(*pair)
-            alone.append(f"{one:.2e}" if one else "none")
-    return f"{told} Of seeds alone: {', '.join(alone) or 'too few runs'}.", found
+    alone = [compared([r for r in rows if r["seed"] == seed]) for seed in seeds]
+    each = [f"{flops:.2e}" if (flops := crossing(*p)) else "none" for p in alone if p]
+    return f"{told} By seeds alone: {', '.join(each) or 'too few runs'}.", found
 
 
 def table(rows: list[dict]) -> str:
@@ -256,7 +257,7 @@ def drawn(rows: list[dict]) -> str:
 
 
 def draw(path: Path) -> None:
-    """Prints the table and the verdict of every book and preset of the rows, and draws them beside the file."""
+    """Prints table and verdict of every book and preset of the rows, and draws them beside the file."""
     rows = read_rows(path)
     for book, preset in dict.fromkeys((r["book"], r["preset"]) for r in rows):
         own = [r for r in rows if (r["book"], r["preset"]) == (book, preset)]
