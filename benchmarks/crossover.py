@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from studies import ROOT, add, commit, known, read_rows, trained
-
-sys.path.insert(0, str(ROOT))
+from studies import ROOT, add, commit, known, planned, read_rows, trained
 
 import configs
 from configs import autoregressive
@@ -63,18 +61,9 @@ def options(line: dict, book: Path, out: Path) -> list[str]:
 
 def cost(line: dict, book: Path, out: Path) -> tuple[float, float]:
     """FLOPs and, estimated, seconds of a run on this machine; prepares the book once for all."""
-    import launch
-    from mdlm_jax.curriculum import plan
-    from mdlm_jax.data import open_dataset
     from mdlm_jax.evaluation.estimate import seconds, stage_flops
-    from mdlm_jax.run_directory import complete
 
-    flags, overrides = launch.parse(options(line, book, out))
-    config = launch.configure(flags, overrides)
-    launch.prepare(config, flags["book"], Path(flags["data"]), None, lambda text: None)
-    dataset = open_dataset(Path(flags["data"]))
-    config = complete(config, dataset)
-    stages = plan(config, dataset)
+    config, dataset, stages = planned(options(line, book, out))
     return sum(stage_flops(config, s) for s in stages), seconds(config, stages, dataset)
 
 
@@ -248,7 +237,7 @@ def drawn(rows: list[dict]) -> str:
         f"{said} Ccrit of {unique:,} unique tokens is {critical_compute(unique):.2e} FLOPs"
         + (", an extrapolation from 25M to 100M." if outside else "."),
         Axis("training FLOPs", log=True),
-        Axis("bits per byte of validation chapters, ± 2 s.e.; lower is better"),
+        Axis("bits per byte of validation chapters, ± 2 s.e."),
         series,
         [(rows[0]["ngram"], "byte 5-gram")],
         [(critical_compute(unique), "Ccrit, extrapolated" if outside else "Ccrit")],

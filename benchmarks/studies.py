@@ -1,12 +1,14 @@
-"""What the studies share: a run that is trained once, and a file with a line for every finished one."""
+"""What the studies share: what a run would be, a run that is trained once, a file with a line for each."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 
 def trained(workdir: Path, options: Sequence[str]) -> dict:
@@ -16,6 +18,23 @@ def trained(workdir: Path, options: Sequence[str]) -> dict:
         command = [sys.executable, str(ROOT / "launch.py"), *options, f"--workdir={workdir}"]
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     return json.loads(report.read_text(encoding="utf-8"))
+
+
+def planned(options: Sequence[str]) -> tuple[Any, Any, Any]:
+    """Config, dataset and stages of the run that launch.py would train; the book is prepared, nothing more."""
+    import launch
+    from mdlm_jax.curriculum import plan
+    from mdlm_jax.data import open_dataset
+    from mdlm_jax.run_directory import complete
+
+    flags, overrides = launch.parse(list(options))
+    config = launch.configure(flags, overrides)
+    launch.prepare(
+        config, flags["book"] or str(launch.BUILT_IN), Path(flags["data"]), None, lambda text: None
+    )
+    dataset = open_dataset(Path(flags["data"]))
+    config = complete(config, dataset)
+    return config, dataset, plan(config, dataset)
 
 
 def commit() -> str:

@@ -35,16 +35,17 @@ def words(root: ElementTree.Element) -> list[str]:
 def inside_the_frame(drawing: str) -> ElementTree.Element:
     """Every coordinate of a chart but those of its key, which is moved as a whole."""
     root = parsed(drawing)
-    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    left, top, width, height = map(float, root.attrib["viewBox"].split())
+    right, bottom = left + width, top + height
     moved = {e for g in tagged(root, "g") for e in g.iter()}
     for e in set(root.iter()) - moved:
         points = [tuple(map(float, p)) for p in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", e.get("d", ""))]
         x, y = (float(e.get(a, e.get(f"c{a}", 0))) for a in "xy")
         points += [(x, y), (x + float(e.get("width", 0)), y + float(e.get("height", 0)))]
-        assert all(-0.01 <= a <= width + 0.01 and -0.01 <= b <= height + 0.01 for a, b in points), e.attrib
+        assert all(left <= a <= right and top <= b <= bottom for a, b in points), e.attrib
         if e in tagged(root, "text"):
             start = x - {"start": 0, "middle": 0.5, "end": 1}[e.get("text-anchor")] * svg.wide(e.text)
-            assert start >= -0.01 and start + svg.wide(e.text) <= width + 8 + 0.01, e.text
+            assert start >= left and start + svg.wide(e.text) <= right, e.text
     return root
 
 

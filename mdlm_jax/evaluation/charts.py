@@ -156,7 +156,9 @@ def lines(
         at = across(point[0]), up(point[1])
         parts.append(f'<circle cx="{num(at[0])}" cy="{num(at[1])}" r="8" fill="none" class="ring"/>')
         sides = (at[0] + 11, at[0] - 11 - wide(point[2]))
-        named.append((point[2], [(a, b) for b in (at[1] - 24, at[1] + 10) for a in sides]))
+        named.append(
+            (point[2], [(a, b) for b in (at[1] - 24, at[1] + 10, at[1] - 44, at[1] + 30) for a in sides])
+        )
     for label, corners in named:
         corners = [
             (max(0.0, min(a, WIDTH - wide(label))), max(top, min(b, floor - LINE))) for a, b in corners
