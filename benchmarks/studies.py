@@ -21,7 +21,7 @@ def trained(workdir: Path, options: Sequence[str]) -> dict:
 
 
 def planned(options: Sequence[str]) -> tuple[Any, Any, Any]:
-    """Config, dataset and stages of the run that launch.py would train; the book is prepared, nothing more."""
+    """Config, dataset and stages of the run that launch.py would train; the book is prepared, no more."""
     import launch
     from mdlm_jax.curriculum import plan
     from mdlm_jax.data import open_dataset

@@ -3,8 +3,8 @@
 Words take the colour of the page (currentColor), the rest custom properties with fall-backs that are legible
 on white and on black: --chart-0 to --chart-4 (series; Okabe and Ito 2008, darkened where white asks for it),
 --chart-grid. A file of its own follows the light or dark scheme. Drawings are 420 units wide, so that
-words keep 10.7 pixels on a screen of 360. Series differ in dashes and marks too. The same input gives the same
-bytes. Numbers that are not finite are refused (ValueError), as are those below or at 0 on a log axis.
+words keep 10.7 pixels on a screen of 360. Series differ in dashes and marks too. The same input gives the
+same bytes. Numbers that are not finite are refused (ValueError), as are those up to 0 on a log axis.
 """
 
 import hashlib
@@ -170,8 +170,9 @@ def svg(title: str, about: str, body: Iterable[str], height: float) -> str:
         f"svg.chart:root{{background:{ground};color:{ink}}}"
         f"@media(prefers-color-scheme:dark){{svg.chart:root{{background:{dark_ground};color:{dark_ink}}}}}"
     )
+    frame = f"-8 -6 {WIDTH + 16} {num(height + 12)}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="-8 -6 {WIDTH + 16} {num(height + 12)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{frame}" class="chart" '
         f'role="img" aria-labelledby="{name} {name}-about"><title id="{name}">{escaped(title)}</title>'
         f'<desc id="{name}-about">{escaped(about)}</desc><style>{style}</style>{"".join(body)}</svg>\n'
     )
