@@ -2,7 +2,7 @@
 
     python benchmarks/critical.py [--book B] [--plans three_stage.py:tiny ...]
 
-Prints a Markdown table: unique tokens with the plan's vocabulary, Ccrit, the plan's FLOPs, where they pass it.
+Prints a Markdown table: unique tokens with the plan's vocabulary, Ccrit, the FLOPs, where they pass it.
 Ccrit was fitted on 25M to 100M unique tokens; for a book it is an extrapolation.
 """
 
