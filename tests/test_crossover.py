@@ -75,6 +75,8 @@ def test_no_crossing_is_said_with_the_gap_and_its_trend():
     last = min(max(r["flops"] for r in short if r["family"] == f) for f in crossover.FAMILIES)
     told, found = crossover.verdict(short)
     assert found is None and told.startswith(f"No crossing up to {last:.2e} FLOPs") and ", falling" in told
+    apart = made_up({"masked": 2.8, "causal": 2.5}, {"masked": -0.1, "causal": -0.2})
+    assert ", growing" in crossover.verdict(apart)[0]
 
 
 def test_masked_that_is_never_behind_has_its_crossing_below_the_grid():
