@@ -20,8 +20,17 @@ SAME = ("book", "preset", "name", "fields", "seed")  # what makes two lines thos
 ROWS = ROOT / "docs" / "ablations.jsonl"
 RATES = ("learning_rate", "embedding_rate", "norm_rate")
 ADAMW = {"optimizer.name": "adamw", "optimizer.b1": 0.9}
-# About two million tokens of Frankenstein at tiny: every row has them, however it divides them.
-EPOCHS = {"stages[0].num_epochs": 7, "stages[1].num_epochs": 4, "stages[2].num_epochs": 21}
+
+
+def epochs(*counts: int) -> dict[str, object]:
+    """Of each stage, as fields."""
+    return {f"stages[{i}].num_epochs": count for i, count in enumerate(counts)}
+
+
+# About two million tokens of Frankenstein at tiny: every row has them, unless its name says otherwise.
+EPOCHS = epochs(7, 4, 21)
+TWIN = {"config": "autoregressive", "evaluation.per_stage": 10, "stages[2].patience": 3}
+LONG = epochs(10, 5, 90)
 # Fields of the plan that a row sets, and its config if not three_stage; the rest are compared with the first.
 STUDY: dict[str, dict[str, object]] = {
     "mdlm": {},
@@ -31,9 +40,8 @@ STUDY: dict[str, dict[str, object]] = {
     | {f"stages[{i}].mask_rate": r for i, r in enumerate(("0.05,0.2", "0.4,0.6", "0.75,0.9"))},
     "low rates": {"mask_schedule": "curriculum", "full_range_fraction": 0.5}
     | {f"stages[{i}].mask_rate": "0,0.5" for i in range(3)},
-    "single stage": {"config": "single_stage", "stages[0].num_epochs": 23},
-    "stages reversed": {"stages[0].name": "refinement", "stages[2].name": "foundational"}
-    | {"stages[0].num_epochs": 21, "stages[2].num_epochs": 7},
+    "single stage": {"config": "single_stage"} | epochs(23),
+    "stages reversed": {"stages[0].name": "refinement", "stages[2].name": "foundational"} | epochs(21, 4, 7),
     "adamw 1e-3": ADAMW | {f"optimizer.{name}": 1e-3 for name in RATES},
     "adamw 2e-3": ADAMW | {f"optimizer.{name}": 2e-3 for name in RATES},
     "adamw 4e-3": ADAMW | {f"optimizer.{name}": 4e-3 for name in RATES},
@@ -51,6 +59,19 @@ STUDY: dict[str, dict[str, object]] = {
     "decay 1": {"optimizer.weight_decay": 1.0},
     "short range": {"mask_schedule": "curriculum", "full_range_fraction": 0.7}
     | {f"stages[{i}].mask_rate": "0,0.15" for i in range(3)},
+    # The twin, with early stopping, to be tuned; and the diffusion model with as much as it can use.
+    "twin, 10 epochs": TWIN | epochs(4, 2, 10),
+    "twin, 20 epochs": TWIN | epochs(7, 4, 20),
+    "twin, 20 epochs, dropout 0.1": TWIN | epochs(7, 4, 20) | {"model.dropout": 0.1},
+    "twin, 20 epochs, dropout 0.3": TWIN | epochs(7, 4, 20) | {"model.dropout": 0.3},
+    "twin, 30 epochs, dropout 0.3": TWIN | epochs(10, 5, 30) | {"model.dropout": 0.3},
+    "twin, 20 epochs, decay 1": TWIN | epochs(7, 4, 20) | {"optimizer.weight_decay": 1.0},
+    "twin, 20 epochs, rates 2e-3": TWIN | epochs(7, 4, 20) | {f"optimizer.{name}": 2e-3 for name in RATES},
+    "twin, 20 epochs, rates 8e-3": TWIN | epochs(7, 4, 20) | {f"optimizer.{name}": 8e-3 for name in RATES},
+    "long": LONG,
+    "long, dropout 0.1": LONG | {"model.dropout": 0.1},
+    "long, decay 1": LONG | {"optimizer.weight_decay": 1.0},
+    "long, dropout 0.1, decay 1": LONG | {"model.dropout": 0.1, "optimizer.weight_decay": 1.0},
 }
 
 
