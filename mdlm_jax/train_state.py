@@ -79,12 +79,9 @@ def forbidden_rows(config: ModelConfig, vocab_size: int, special_ids: dict[str, 
 
 
 def denoiser(
-    config: ModelConfig,
-    params: Any,
-    forbidden: np.ndarray | jax.Array,
-    segments: jax.Array | None = None,
-    key: jax.Array | None = None,
-) -> diffusion.DenoiseFn:
+    config: ModelConfig, params: Any, forbidden: np.ndarray | jax.Array,
+    segments: jax.Array | None = None, key: jax.Array | None = None,
+) -> diffusion.DenoiseFn:  # fmt: skip
     """`denoise_fn(tokens [B, L], index [M]) -> float32 logits [M, V]` of the network, SUBS applied."""
     model = nnx.merge(build(config), params)
 
