@@ -67,7 +67,7 @@ def make_confidence_order(config: Config, forbidden: np.ndarray, mask_id: int, w
     number, length = windows["tokens"].shape
     groups = -(-number // rows_at_a_time(config, ROWS))
     rows = -(-number // groups)
-    quarter = -(-rows * length // 4)
+    quarter = -(-rows * length // 256) * 64  # few sizes, and so few programs
 
     @functools.partial(jax.jit, static_argnames="size")
     def step(
