@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+from conftest import indivisible
 
 from mdlm_jax.evaluation import measure
 from mdlm_jax.evaluation.likelihood import figures
@@ -30,58 +31,67 @@ def run(run_copy, smoke_run) -> tuple:
     return "--workdir", run_copy, "--data", smoke_run / "data"
 
 
-def test_the_bound_is_that_of_the_report_and_a_damaged_file_is_replaced(run, monkeypatch, capsys):
+def by_kind(made: dict) -> dict[tuple, dict]:
+    """{(checkpoint, weights, split, kind): figure}; no two are of the same."""
+    figures = made["likelihood"]["figures"]
+    found = {(x["checkpoint"], x["weights"], x["split"], x["kind"]): x for x in figures}
+    assert len(found) == len(figures)
+    return found
+
+
+def test_every_stage_both_weights_and_a_damaged_file_is_replaced(run, monkeypatch, capsys):
+    """The bound of the weights that the run delivers is that of its report."""
     path = run[1] / "report" / "evaluation.json"
     path.write_text("{")
-    code, out, error = command(monkeypatch, capsys, *run, "--preset", "fast")
+    code, out, error = command(monkeypatch, capsys, *run, "--split", "test")
     assert code == 0, error
     made, report = json.loads(path.read_text()), json.loads((run[1] / "report" / "report.json").read_text())
     assert sorted(os.listdir(path.parent)) == ["evaluation.json", "report.json"]
     assert WRITTEN.fullmatch("report/evaluation.json")
-    found = {x["split"]: x for x in made["likelihood"]["figures"]}
-    assert found.keys() == {"validation", "test"} and made["delivered"] == report["checkpoint"]
-    for split, x in found.items():
-        assert (x["checkpoint"], x["weights"], x["kind"]) == (report["checkpoint"], "ema", "bound")
-        assert x["bits_per_byte"] == pytest.approx(report[split]["bits_per_byte"], rel=1e-5)
-        assert x["curve"] == pytest.approx(report[split]["curve"], rel=1e-4)
-        simple = made["likelihood"]["simple_models"][split]
-        assert simple["ngram_5"] == report["ngram_5_bits_per_byte"][split]
-        assert 1 < simple["xz"] < 8 and 1 < simple["bz2"] < 8
-        assert f"{x['bits_per_byte']:.3f}" in out and f"{simple['bz2']:.3f}" in out
-    assert made["checkpoints"].keys() >= {report["checkpoint"]} and made["preset"]["name"] == "fast"
+    last, found = report["checkpoint"], by_kind(made)
+    assert made["delivered"] == last and made["preset"]["name"] == "default"
     assert made["environment"]["versions"].keys() >= {"jax", "mdlm-jax"}
+    stages = {name.partition("/")[0] for name in made["checkpoints"]}
+    assert stages == {p.name for p in (run[1] / "checkpoints").iterdir()} and len(stages) == 3
+    more = {(last, "params", "test", "bound"), (last, "ema", "test", "left_to_right")}
+    assert found.keys() == {(name, "ema", "test", "bound") for name in made["checkpoints"]} | more
+    x, raw = found[last, "ema", "test", "bound"], found[last, "params", "test", "bound"]
+    assert x["bits_per_byte"] == pytest.approx(report["test"]["bits_per_byte"], rel=1e-5)
+    assert x["curve"] == pytest.approx(report["test"]["curve"], rel=1e-4)
+    assert raw["bits_per_byte"] != x["bits_per_byte"]
+    exact = found[last, "ema", "test", "left_to_right"]
+    # What has learnt next to nothing differs little from order to order.
+    assert 0.9 < exact["bits_per_byte"] / x["bits_per_byte"] < 1.1 and exact["bits_per_byte_se"] == 0
+    assert exact["interval_95"]["bits_per_byte"] == [exact["bits_per_byte"]] * 2
+    simple = made["likelihood"]["simple_models"]["test"]
+    assert simple["ngram_5"] == report["ngram_5_bits_per_byte"]["test"]
+    assert 1 < simple["xz"] < 8 and 1 < simple["bz2"] < 8
+    assert f"{x['bits_per_byte']:.3f}" in out and f"{simple['bz2']:.3f}" in out
 
 
-def test_every_checkpoint_and_both_orders(run, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "out.json"
-    options = "--preset", "comprehensive", "--split", "test", "--seed", 3, "--out", out
-    code, _, error = command(monkeypatch, capsys, *run, *options)
-    assert code == 0, error
-    made = json.loads(out.read_text())
-    there = {p.parent.relative_to(run[1] / "checkpoints").as_posix() for p in run[1].rglob("MANIFEST.json")}
-    last = {
-        max((p for p in there if p.startswith(s)), key=lambda p: int(p[13:].rpartition("/")[2]))
-        for s in "123"
-    }
-    found = made["likelihood"]["figures"]
-    kinds = {(x["checkpoint"], x["weights"], x["kind"]): x for x in found}
-    assert len(kinds) == len(found) and {x["split"] for x in found} == {"test"} and made["seed"] == 3
-    delivered = made["delivered"]
-    assert set(kinds) >= {(path, "ema", "bound") for path in last}
-    rest = {("params", "bound"), ("ema", "bound"), ("ema", "left_to_right"), ("ema", "confidence_order")}
-    assert {key[1:] for key in kinds if key[0] == delivered} == rest
-    bound, raw = kinds[delivered, "ema", "bound"], kinds[delivered, "params", "bound"]
-    exact = [kinds[delivered, "ema", kind] for kind in ("left_to_right", "confidence_order")]
-    report = json.loads((run[1] / "report" / "report.json").read_text())["test"]
-    # Other masks, four times as many: another figure, with half of the error, of the same thing.
-    assert bound["bits_per_byte"] != report["bits_per_byte"] and len(bound["curve"]) == 32
-    assert 0.3 < bound["bits_per_byte_se"] / report["bits_per_byte_se"] < 0.8
-    assert abs(bound["bits_per_byte"] - report["bits_per_byte"]) < 6 * report["bits_per_byte_se"]
-    assert raw["bits_per_byte"] != bound["bits_per_byte"]
-    for x in exact:  # a network that has learnt next to nothing differs little from order to order
-        assert 0.9 < x["bits_per_byte"] / bound["bits_per_byte"] < 1.1 and x["bits_per_byte_se"] == 0
-        assert x["interval_95"]["bits_per_byte"] == [x["bits_per_byte"]] * 2
-    assert exact[0]["bits_per_byte"] != exact[1]["bits_per_byte"]
+@pytest.mark.soak
+@indivisible
+def test_presets(run, tmp_path, monkeypatch, capsys):
+    """Few rows at a time give the same figures; four times as many masks, half the error."""
+
+    def found(preset: str, *options) -> dict[tuple, dict]:
+        out = tmp_path / f"{preset}.json"
+        options = (*run, "--preset", preset, "--out", out, *options)
+        assert command(monkeypatch, capsys, *options)[0] == 0
+        return by_kind(json.loads(out.read_text()))
+
+    few, much = found("memory_efficient"), found("comprehensive", "--seed", 3)
+    fast = found("fast")
+    assert {key[1:] for key in fast} == {("ema", split, "bound") for split in ("validation", "test")}
+    for key, x in fast.items():
+        assert few[key]["bits_per_byte"] == pytest.approx(x["bits_per_byte"], rel=1e-5)
+        other = much[key]
+        assert other["bits_per_byte"] != x["bits_per_byte"] and len(other["curve"]) == 32
+        assert 0.3 < other["bits_per_byte_se"] / x["bits_per_byte_se"] < 0.8
+        assert abs(other["bits_per_byte"] - x["bits_per_byte"]) < 6 * x["bits_per_byte_se"]
+        exact = [much[*key[:3], kind]["bits_per_byte"] for kind in ("left_to_right", "confidence_order")]
+        assert few[*key[:3], "left_to_right"]["bits_per_byte"] == pytest.approx(exact[0], rel=1e-5)
+        assert exact[0] != exact[1]
 
 
 def test_errors_by_hand():
