@@ -138,10 +138,11 @@ def _from_where_it_stands(run: _Run) -> tuple[TrainState, Notes]:
         try:
             for stage in run.stages[first:]:
                 if stage.index > first:
+                    reached = int(state.step)
                     state, notes = _enter(run, stage, state, notes)
                     if stop := largest(sum(run.stop_signals[:1])):  # the end of the stage before is saved
                         last = run.stages[stage.index - 1]
-                        _status(run, "stopped", last, last.data.num_steps, notes["latest"])
+                        _status(run, "stopped", last, reached, notes["latest"])
                         raise Stopped(stop, f"the end of {last.directory}")
                 state, notes = _train_stage(run, stage, state, notes)
             return state, notes

@@ -160,8 +160,11 @@ def light_env(child_env, shared) -> dict[str, str]:
     return child_env | {"PYTHONPATH": f"{shared / 'light'}{os.pathsep}{child_env['PYTHONPATH']}"}
 
 
-# What the tests of training and sampling run; a line for every step, so that losses can be compared.
-SMOKE = ("--config", "configs/three_stage.py:smoke", "--config.log_every=1")
+# What the tests of training and sampling run: in every stage steps between checkpoints, to be killed at;
+# a line for every step, so that losses can be compared.
+EPOCHS = [f"--config.stages[{i}].num_epochs={n}" for i, n in enumerate((4, 2, 8))]
+EVERY = ("--config.log_every=1", "--config.checkpoint_every=10")
+SMOKE = ("--config", "configs/three_stage.py:smoke", *EPOCHS, *EVERY)
 
 
 def launch_command(workdir: Path, *options: str) -> list[str]:

@@ -100,6 +100,14 @@ LINES = [
 ]
 
 
+def test_a_profile_that_never_began_is_told(tmp_path, capsys):
+    aids = Aids(profile=(3, 4))
+    with aids.at_work(tmp_path):
+        for _ in range(2):
+            aids.step(lambda *given: given, 0, 0, "here")
+    assert "had 2 steps and was to begin at 3" in capsys.readouterr().err
+
+
 def test_figures_of_a_stage_weigh_every_step_alike():
     assert stage_figures(LINES, 0) == {
         "steps": 6, "tokens": 600, "gradient_norm": 3.0, "seconds": 4.0, "tokens_per_second": 50.0,

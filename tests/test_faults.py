@@ -27,7 +27,7 @@ from mdlm_jax.ui import metrics
 PLAN = ["--config", "configs/three_stage.py:smoke", "--config.log_every=1", "--config.checkpoint_every=4"]
 PLAN += ["--config.model.num_layers=1", "--config.model.d_model=32", "--config.model.remat=none"]
 PLAN += ["--config.optimizer.name=adamw", "--config.micro_batch=8", "--config.evaluation.per_stage=2"]
-PLAN += ["--config.stages[0].num_epochs=3", "--config.stages[2].num_epochs=3"]
+PLAN += [f"--config.stages[{i}].num_epochs={n}" for i, n in enumerate((3, 2, 3))]
 PLAN += ["--config.stages[2].init_from=best"]
 
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from configs import three_stage
 from mdlm_jax import checkpoint, train
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
+from mdlm_jax.evaluation.judge import Stopped
 from mdlm_jax.run_directory import load
 from mdlm_jax.ui import metrics
 
@@ -56,6 +59,16 @@ def same(one, two):
 
 def of_kind(workdir, kind: str) -> list[dict]:
     return [line for line in written(workdir) if line["kind"] == kind]
+
+
+def stopping(function):
+    """The function, with a SIGTERM to this process before it is called."""
+
+    def called(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return function(*given)
+
+    return called
 
 
 def plan(**changes):
@@ -107,6 +120,18 @@ def test_early_ends_count_what_was_done_and_deliver_the_best(early, dataset_dir)
     assert entered["bits_per_byte_before"] == firsts[-2]["bits_per_byte"] == entered["bits_per_byte_after"]
     assert settled["step"] == min(50, seconds[-1]["step"]) and settled["bits_per_byte_settled"] > 0
     assert entered["rate_before"] == entered["rate_after"] == 1.0  # annealed: no warm-up from 0
+
+
+def test_a_stop_after_an_early_end_says_how_far_the_stage_came(early, dataset_dir, tmp_path):
+    workdir = shutil.copytree(early, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / "2_refinement")
+    shutil.rmtree(workdir / "report")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped, match="the end of 1_refinement"):
+        patch.setattr(train, "transition", stopping(train.transition))
+        train.train_and_evaluate(plan(), open_dataset(dataset_dir), workdir)
+    status = json.loads((workdir / "STATUS.json").read_text())
+    last = [x["step"] for x in of_kind(early, "validation") if x["stage"] == 0][-1]
+    assert (status["state"], status["step"]) == ("stopped", last) and status["steps"] > last
 
 
 @pytest.mark.soak

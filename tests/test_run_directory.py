@@ -85,7 +85,7 @@ def test_another_config_is_refused_field_by_field(tmp_path, config, dataset):
     with pytest.raises(RunError) as caught:
         run_directory.claim(tmp_path, other, dataset, {})
     text = str(caught.value)
-    assert "seed: 0 -> 4; stages[0].num_epochs: 4 -> 9" in text and "\n" not in text and "batch" not in text
+    assert "seed: 0 -> 4; stages[0].num_epochs: 2 -> 9" in text and "\n" not in text and "batch" not in text
     assert contents(tmp_path) == before
 
 

@@ -67,6 +67,9 @@ class Aids:
             raise NotANumber(f"beside the training steps: {location(error)}") from error
         finally:
             self._end_trace()
+            if self.profile and self._steps < self.profile[0]:
+                told = f"profile: none, the process had {self._steps} steps and was to begin at"
+                print(f"{told} {self.profile[0]}", file=sys.stderr, flush=True)
 
     def step(self, train_step: Callable, state: Any, batch: Any, where: str) -> Any:
         """train_step(state, batch), watched. Raises NotANumber with the operation that made the first NaN."""
