@@ -13,7 +13,7 @@ help:
 	@echo 'make soak    the long tests at their full counts (CI runs a tenth)'
 	@echo 'make lint    ruff: rules and formatting'
 	@echo 'make types   mypy'
-	@echo 'make bench   every script of benchmarks/'
+	@echo 'make bench   what the scripts of benchmarks/ measure, and how they are called'
 	@echo 'make lock    write locks/ again (needs uv; ARGS=--upgrade for newer versions)'
 	@echo 'make clean   remove caches and build products; runs/, data/ and $(VENV) stay'
 	@echo
@@ -44,7 +44,8 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	@set -e; for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(wildcard benchmarks/*.py); do \
+	  $(BIN)/python -c "import ast; print('$$script:', ast.get_docstring(ast.parse(open('$$script').read())), '\n')"; done
 
 # One universal lock per Python version: the two sets of jax and flax that work are disjoint.
 # Without ARGS, versions already locked are kept.

@@ -374,6 +374,7 @@ def show(workdir: Path, config: Config) -> None:
     print(f"The run is in {workdir}, its figures in {report}.")
     if not config.model.causal:
         print(f"Let it write: python -m mdlm_jax.sample --workdir {shlex.quote(str(workdir))}")
+    print(f"Measure it further: python -m mdlm_jax.evaluate --workdir {shlex.quote(str(workdir))}")
 
 
 def command() -> None:

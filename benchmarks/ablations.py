@@ -9,19 +9,28 @@ the difference from the first row, seed by seed, with a 95 % interval of Student
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
+from studies import ROOT, add, commit, known, trained
 
-ROOT = Path(__file__).resolve().parent.parent
+SAME = ("book", "preset", "name", "fields", "seed")  # what makes two lines those of one run
 ROWS = ROOT / "docs" / "ablations.jsonl"
 RATES = ("learning_rate", "embedding_rate", "norm_rate")
 ADAMW = {"optimizer.name": "adamw", "optimizer.b1": 0.9}
-# About two million tokens of Frankenstein at tiny: every row has them, however it divides them.
-EPOCHS = {"stages[0].num_epochs": 7, "stages[1].num_epochs": 4, "stages[2].num_epochs": 21}
+
+
+def epochs(*counts: int) -> dict[str, object]:
+    """Of each stage, as fields."""
+    return {f"stages[{i}].num_epochs": count for i, count in enumerate(counts)}
+
+
+# About two million tokens of Frankenstein at tiny: every row has them, unless its name says otherwise.
+EPOCHS = epochs(7, 4, 21)
+TWIN = {"config": "autoregressive", "evaluation.per_stage": 10, "stages[2].patience": 3}
+LONG = epochs(10, 5, 90)
 # Fields of the plan that a row sets, and its config if not three_stage; the rest are compared with the first.
 STUDY: dict[str, dict[str, object]] = {
     "mdlm": {},
@@ -31,9 +40,8 @@ STUDY: dict[str, dict[str, object]] = {
     | {f"stages[{i}].mask_rate": r for i, r in enumerate(("0.05,0.2", "0.4,0.6", "0.75,0.9"))},
     "low rates": {"mask_schedule": "curriculum", "full_range_fraction": 0.5}
     | {f"stages[{i}].mask_rate": "0,0.5" for i in range(3)},
-    "single stage": {"config": "single_stage", "stages[0].num_epochs": 23},
-    "stages reversed": {"stages[0].name": "refinement", "stages[2].name": "foundational"}
-    | {"stages[0].num_epochs": 21, "stages[2].num_epochs": 7},
+    "single stage": {"config": "single_stage"} | epochs(23),
+    "stages reversed": {"stages[0].name": "refinement", "stages[2].name": "foundational"} | epochs(21, 4, 7),
     "adamw 1e-3": ADAMW | {f"optimizer.{name}": 1e-3 for name in RATES},
     "adamw 2e-3": ADAMW | {f"optimizer.{name}": 2e-3 for name in RATES},
     "adamw 4e-3": ADAMW | {f"optimizer.{name}": 4e-3 for name in RATES},
@@ -51,29 +59,29 @@ STUDY: dict[str, dict[str, object]] = {
     "decay 1": {"optimizer.weight_decay": 1.0},
     "short range": {"mask_schedule": "curriculum", "full_range_fraction": 0.7}
     | {f"stages[{i}].mask_rate": "0,0.15" for i in range(3)},
+    # The twin, with early stopping, to be tuned; and the diffusion model with as much as it can use.
+    "twin, 10 epochs": TWIN | epochs(4, 2, 10),
+    "twin, 20 epochs": TWIN | epochs(7, 4, 20),
+    "twin, 20 epochs, dropout 0.1": TWIN | epochs(7, 4, 20) | {"model.dropout": 0.1},
+    "twin, 20 epochs, dropout 0.3": TWIN | epochs(7, 4, 20) | {"model.dropout": 0.3},
+    "twin, 30 epochs, dropout 0.3": TWIN | epochs(10, 5, 30) | {"model.dropout": 0.3},
+    "twin, 20 epochs, decay 1": TWIN | epochs(7, 4, 20) | {"optimizer.weight_decay": 1.0},
+    "twin, 20 epochs, rates 2e-3": TWIN | epochs(7, 4, 20) | {f"optimizer.{name}": 2e-3 for name in RATES},
+    "twin, 20 epochs, rates 8e-3": TWIN | epochs(7, 4, 20) | {f"optimizer.{name}": 8e-3 for name in RATES},
+    "long": LONG,
+    "long, dropout 0.1": LONG | {"model.dropout": 0.1},
+    "long, decay 1": LONG | {"optimizer.weight_decay": 1.0},
+    "long, dropout 0.1, decay 1": LONG | {"model.dropout": 0.1, "optimizer.weight_decay": 1.0},
 }
 
 
 def train(book: Path, preset: str, name: str, fields: dict[str, object], seed: int, out: Path) -> dict:
     """The line of one run, trained if it has no report yet."""
-    workdir = out / f"{name.replace(' ', '_').replace(',', '')}-seed{seed}"
-    report = workdir / "report" / "report.json"
-    if not report.exists():
-        data = "-".join(["data", *(str(v) for f, v in fields.items() if f.startswith("data."))])
-        command = [
-            sys.executable,
-            str(ROOT / "launch.py"),
-            f"--config={ROOT}/configs/{fields.get('config', 'three_stage')}.py:{preset}",
-        ]
-        command += [
-            f"--workdir={workdir}",
-            f"--data={out / data}",
-            f"--book={book}",
-            f"--config.seed={seed}",
-        ]
-        command += [f"--config.{field}={value}" for field, value in fields.items() if field != "config"]
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    found = json.loads(report.read_text(encoding="utf-8"))
+    data = "-".join(["data", *(str(v) for f, v in fields.items() if f.startswith("data."))])
+    options = [f"--config={ROOT}/configs/{fields.get('config', 'three_stage')}.py:{preset}"]
+    options += [f"--data={out / data}", f"--book={book}", f"--config.seed={seed}"]
+    options += [f"--config.{field}={value}" for field, value in fields.items() if field != "config"]
+    found = trained(out / f"{name.replace(' ', '_').replace(',', '')}-seed{seed}", options)
     line = {
         "book": book.name,
         "preset": preset,
@@ -86,19 +94,6 @@ def train(book: Path, preset: str, name: str, fields: dict[str, object], seed: i
     for split in ("validation", "test"):
         line |= {split: found[split]["bits_per_byte"], f"{split}_se": found[split]["bits_per_byte_se"]}
     return line
-
-
-def commit() -> str:
-    """Of the checkout, with a mark when it has changes."""
-    command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=7", "--exclude=*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-
-def known(rows: Path, line: dict) -> dict | None:
-    """The line of the same run at any commit, where there is one."""
-    same = ("book", "preset", "name", "fields", "seed")
-    lines = map(json.loads, rows.read_text(encoding="utf-8").splitlines()) if rows.exists() else ()
-    return next((found for found in lines if all(found[key] == line[key] for key in same)), None)
 
 
 def table(lines: list[dict]) -> str:
@@ -145,11 +140,10 @@ def main() -> None:
         for name in a.only:
             fields = ({} if "config" in STUDY[name] else EPOCHS) | STUDY[name] | common
             line = {"book": a.book.name, "preset": a.preset, "name": name, "fields": fields, "seed": seed}
-            found = known(a.rows, line)
+            found = known(a.rows, line, SAME)
             if not found:
                 found = train(a.book.resolve(), a.preset, name, fields, seed, a.out.resolve())
-                with open(a.rows, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(found) + "\n")
+                add(a.rows, found)
             print(json.dumps(found), file=sys.stderr, flush=True)
             lines.append(found)
     lines.sort(key=lambda line: list(STUDY).index(line["name"]))

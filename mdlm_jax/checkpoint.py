@@ -88,10 +88,7 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
             return
         write_json(temporary / "meta.json", meta)
         write_json(temporary / MANIFEST, _digests(temporary))
-        final = directory / str(step)
-        if final.exists():
-            shutil.rmtree(final)
-        os.rename(temporary, final)
+        os.rename(temporary, directory / str(step))
     except (OSError, ValueError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         told = f"cannot write the checkpoint {directory / str(step)}: {unwritten(error)}"

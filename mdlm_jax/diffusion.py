@@ -142,19 +142,10 @@ def masked_nats(
 
 
 def loss(
-    denoise_fn: DenoiseFn,
-    key: jax.Array,
-    tokens: jax.Array,
-    segments: jax.Array,
-    scored: jax.Array,
-    *,
-    per_row: int,
-    density: Density,
-    mask_id: int,
-    size: int,
-    label_smoothing: float = 0.0,
+    denoise_fn: DenoiseFn, key: jax.Array, tokens: jax.Array, segments: jax.Array, scored: jax.Array,
+    *, per_row: int, density: Density, mask_id: int, size: int, label_smoothing: float = 0.0,
     emphasis: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """The training loss, nats per scored token: sum(n_i * mean_i) / sum(n_i); and the share of tokens masked.
 
     Under a `density` that is not the full range, or an `emphasis`, this is never a bound.

@@ -167,6 +167,11 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
     raise RunError(f"{workdir} has no intact checkpoint yet")
 
 
+def model_hash(path: Path) -> str:
+    """What tells the weights of one checkpoint from any others: a digest of its manifest."""
+    return hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16]
+
+
 def load_checkpoint(config: Config, dataset: Dataset, workdir: Path, path: Path, weights: str) -> Trained:
     """The weights of one checkpoint of the run in `workdir`. Raises CheckpointError."""
     return Trained(
@@ -176,5 +181,5 @@ def load_checkpoint(config: Config, dataset: Dataset, workdir: Path, path: Path,
         checkpoint.restore(path, jax.eval_shape(lambda: init_params(config.model, 0)), f".{weights}"),
         forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
         f"{path.parent.name}/{path.name}",
-        hashlib.sha256((path / checkpoint.MANIFEST).read_bytes()).hexdigest()[:16],
+        model_hash(path),
     )

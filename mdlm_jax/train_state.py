@@ -79,12 +79,9 @@ def forbidden_rows(config: ModelConfig, vocab_size: int, special_ids: dict[str, 
 
 
 def denoiser(
-    config: ModelConfig,
-    params: Any,
-    forbidden: np.ndarray | jax.Array,
-    segments: jax.Array | None = None,
-    key: jax.Array | None = None,
-) -> diffusion.DenoiseFn:
+    config: ModelConfig, params: Any, forbidden: np.ndarray | jax.Array,
+    segments: jax.Array | None = None, key: jax.Array | None = None,
+) -> diffusion.DenoiseFn:  # fmt: skip
     """`denoise_fn(tokens [B, L], index [M]) -> float32 logits [M, V]` of the network, SUBS applied."""
     model = nnx.merge(build(config), params)
 
@@ -122,14 +119,9 @@ def make_loss(
 
 
 def make_train_step(
-    loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
-    ema_decay: float,
-    micro_batch: int,
-    steps_before: int,
-    scaled: bool = False,
-    mesh: Mesh | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, ema_decay: float, micro_batch: int,
+    steps_before: int, scaled: bool = False, mesh: Mesh | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:  # fmt: skip
     """A pure train step: gradients of the micro-batches, one update, one step of the weight average.
 
     `steps_before` are the optimizer steps of earlier stages: the average's warm-up goes on. Where the loss or

@@ -13,7 +13,6 @@ from mdlm_jax import curriculum
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
 from mdlm_jax.diffusion import Density
-from mdlm_jax.evaluation.estimate import critical_compute
 from mdlm_jax.optimizer import make_optimizer
 from mdlm_jax.train_state import init_params
 
@@ -60,12 +59,6 @@ def test_density_follows_the_mask_schedule(dataset):
     densities = [s.density for s in curriculum.plan(falling, dataset)]
     assert densities == [Density(0.75, 0.9, 0.25), Density(0.4, 0.6, 0.25), Density(0.05, 0.2, 0.25)]
     assert Density().is_bound and not any(d.is_bound for d in densities)
-
-
-def test_critical_compute_is_the_papers_formula():
-    assert critical_compute(1e6) == pytest.approx(2.12e15)
-    assert critical_compute(1e8) == pytest.approx(4.72e19, rel=0.01)
-    assert critical_compute(1e5) == pytest.approx(1.42e13, rel=0.01)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from sample_books import zipped
 
 import data_prep.__main__
 import launch
-from mdlm_jax import runs, sample, serve, watch
+from mdlm_jax import evaluate, runs, sample, serve, watch
 from mdlm_jax.ui import cli
 
 SMOKE = "--config configs/three_stage.py:smoke --workdir {run}"
@@ -161,6 +161,17 @@ MISTAKES = [
     ("serve", "--workdir {folder}", "is not a run directory"),
     ("serve", "--workdir {run} --port x", "--port: invalid int value: 'x'"),
     ("watch", "", "required: RUN"),
+    ("evaluate", "", "required: --workdir"),
+    ("evaluate", "--workdir {folder}", "is not a run directory"),
+    ("evaluate", "--workdir {trained} --preset quick", "no preset 'quick'; there are fast, default, compr"),
+    ("evaluate", "--workdir {trained} --preset comprehensiv", "did you mean comprehensive?"),
+    ("evaluate", "--workdir {trained} --split train", "--split: invalid choice: 'train'"),
+    ("evaluate", "--workdir {trained} --seed -1", "--seed must be at least 0"),
+    ("evaluate", "--workdir {trained} --out {folder}", "cannot be written; name a file in a directory"),
+    ("evaluate", "--workdir {trained} --out absent/x", "cannot be written; name a file in a directory"),
+    ("evaluate", "--workdir {flipped}", "has no dataset.json; name the shards of"),
+    ("evaluate", "--workdir {flipped} --data {trained}/data", "has no intact checkpoint of its last stage"),
+    ("evaluate", "--workdir {unfinished} --data {trained}/data", "is not finished; python launch.py --work"),
     ("watch", "{folder}", "is not a run directory"),
     ("watch", "{trained} --onec", "unknown option --onec; did you mean --once?"),
     ("sample", "--workdir {run} --interactive --num_samples 2", "--num_samples is not for --interactive"),
@@ -261,6 +272,8 @@ def places(smoke_run, tmp_path_factory) -> dict[str, Path]:
         data = bytearray(largest.read_bytes())
         data[len(data) // 2] ^= 1
         largest.write_bytes(data)
+    made["unfinished"] = folder / "unfinished"
+    shutil.copytree(made["flipped"], made["unfinished"], ignore=shutil.ignore_patterns("report"))
     for name, data in BAD_BOOKS.items():
         made[name] = folder / f"{name}.txt"
         made[name].write_bytes(data)
@@ -296,6 +309,7 @@ def invoke(program: str, arguments: list[str], monkeypatch) -> int:
         "data_prep": data_prep.__main__,
         "serve": serve,
         "watch": watch,
+        "evaluate": evaluate,
     }
     return programs[program].main()
 

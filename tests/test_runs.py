@@ -46,6 +46,7 @@ JSON = st.recursive(
 )
 NAMES = ("model", "stages", "state", "stage", "step", "steps", "share_done", "bits_per_byte", "book", "split")
 NAMES += ("name", "chapters", "validation", "test", "kind", "parameters", "training_flops", "seed", "causal")
+NAMES += ("critical", "passed", "extrapolated")
 
 
 class Terminal(io.StringIO):

@@ -23,6 +23,7 @@ from mdlm_jax.curriculum import Stage
 from mdlm_jax.data import Dataset
 from mdlm_jax.devices import make_mesh
 from mdlm_jax.diffusion import Density, capacity
+from mdlm_jax.evaluation.critical import Spent, against_critical, in_words
 from mdlm_jax.evaluation.likelihood import held_out_windows, rows_at_a_time
 from mdlm_jax.model import ffn_width
 from mdlm_jax.optimizer import make_optimizer
@@ -78,19 +79,19 @@ def stage_flops(config: Config, stage: Stage) -> float:
     return positions * flops_per_token(config.model, head)
 
 
-def critical_compute(tokens: float) -> float:
-    """Ccrit in FLOPs for a corpus of `tokens` unique tokens, 2.12e15 * (tokens / 1e6) ** 2.174.
-
-    Fitted on 25M to 100M tokens (Prabhudesai et al. 2025, "Diffusion beats autoregressive in data-constrained
-    settings"): for a single book it is an extrapolation, and must be printed as one.
-    """
-    return 2.12e15 * (tokens / 1e6) ** 2.174
+def against_law(config: Config, dataset: Dataset, stages: Sequence[Stage]) -> dict[str, Any]:
+    """`critical.against_critical` of a whole plan."""
+    spent = []
+    for s in stages:
+        epochs = s.data.tokens / dataset.counts(s.config.name, "train")["tokens"]
+        spent.append(Spent(s.config.name, s.data.num_steps, epochs, stage_flops(config, s)))
+    return against_critical(dataset.counts("refinement", "train")["tokens"], spent)
 
 
 def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[list[str], list[str]]:
     """What will happen, before anything is trained: a screen for everyone, and the details for plan.txt."""
     info, model = dataset.info, config.model
-    counts, unique = count_parameters(model), dataset.counts("refinement", "train")["tokens"]
+    counts = count_parameters(model)
     split = {name: len(indices) for name, indices in info["split"]["chapters"].items()}
     title = info["book"]["title"] or info["book"]["name"]
     kind = "autoregressive twin" if model.causal else "masked diffusion model"
@@ -103,6 +104,8 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
         f"Plan   {' -> '.join(f'{s.config.name} x {s.config.num_epochs}' for s in stages)} epochs: "
         f"{steps:,} steps, {tokens:,} tokens",
     ]
+    flops = sum(stage_flops(config, s) for s in stages)
+    screen.append(f"FLOPs  {flops:.2e}, {in_words(against_law(config, dataset, stages))}")
     expected = seconds(config, stages, dataset)
     device = jax.devices()[0].device_kind
     screen.append(f"Time   about {clock(expected)} for the whole plan on this machine ({device}), by a probe")
@@ -110,7 +113,6 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
     screen.append(f"Memory {gigabytes(needed.total)}, estimated: {needed}")
     if jax.default_backend() == "cpu" and expected > 2 * 3600:
         screen.append("       python launch.py --recommend suggests a plan for this machine")
-    flops, critical = sum(stage_flops(config, s) for s in stages), critical_compute(unique)
     details = [
         f"network: {model.num_layers} layers x {model.d_model} x {model.num_heads} heads, "
         f"{config.precision}; {counts['true']:,} parameters "
@@ -128,10 +130,6 @@ def describe(config: Config, dataset: Dataset, stages: list[Stage]) -> tuple[lis
         if stage.config.self_training:
             rates += f", at most {stage.config.self_training:.0%} of the rows written by the model itself"
         details.append(f"stage {stage.index + 1}, {stage.config.name}: {cost} FLOPs, {rates}")
-    details.append(
-        f"total {flops:.2e} FLOPs = {flops / critical:.3g} x Ccrit({unique / 1e6:.3f}M tokens) = "
-        f"{critical:.2e} (fitted on 25M-100M tokens: for one book an extrapolation)"
-    )
     return screen, details
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from mdlm_jax.configuration import Config
 from mdlm_jax.curriculum import Stage
 from mdlm_jax.data import Dataset
-from mdlm_jax.evaluation.estimate import critical_compute, stage_flops
+from mdlm_jax.evaluation.critical import critical_compute
+from mdlm_jax.evaluation.estimate import stage_flops
 from mdlm_jax.optimizer import schedule
 from mdlm_jax.train_state import Guard, TrainState
 from mdlm_jax.ui.progress import PlanProgress

@@ -155,11 +155,12 @@ def make_batches(
     mask_id: int,
     windows: dict[str, np.ndarray],
     keep: Callable[[jax.Array], jax.Array],
+    seed: int = 0,
 ) -> Callable[[Any], Iterator[jax.Array]]:
     """batches(params) -> keep(nats [windows, strata, L] of each token) of a few windows at a time.
 
     Replicate after replicate; the last batch of each is filled up with empty windows. The random numbers are
-    the same in every call: two calls differ by their weights alone.
+    the same in every call, those of `seed`: two calls differ by their weights alone.
     """
     length = windows["tokens"].shape[1]
     group, replicates = max(1, 64 // config.evaluation.strata), config.evaluation.replicates
@@ -167,7 +168,7 @@ def make_batches(
 
     def placed(params: Any, *inputs: Any) -> jax.Array:
         *rows, (replicate, place) = inputs
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), replicate), place)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), replicate), place)
         return nats_of(params, *rows, key)
 
     on_devices = per_device(placed)
@@ -190,6 +191,7 @@ def make_bound(
     forbidden: np.ndarray,
     mask_id: int,
     windows: dict[str, np.ndarray],
+    seed: int = 0,
 ) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
     """bound(params) -> (nats [replicates, W] of each window, l(t) [strata] in nats per token)."""
     number, replicates, strata = (
@@ -197,7 +199,7 @@ def make_bound(
         config.evaluation.replicates,
         config.evaluation.strata,
     )
-    batches = make_batches(config, forbidden, mask_id, windows, lambda nats: nats.sum(axis=-1))
+    batches = make_batches(config, forbidden, mask_id, windows, lambda nats: nats.sum(axis=-1), seed)
 
     def bound(params: Any) -> tuple[np.ndarray, np.ndarray]:
         calls = list(batches(params))
@@ -244,6 +246,7 @@ def make_evaluate(
     windows: dict[str, np.ndarray],
     num_bytes: int,
     words: int,
+    seed: int = 0,
 ) -> Evaluate:
     """evaluate(params) -> `figures` of the split, with "kind" ("bound" or "exact") and the curve l(t) of a
     bound.
@@ -257,7 +260,7 @@ def make_evaluate(
         return lambda params: (
             {"kind": "exact"} | figures(float(exact(params).sum()), 0.0, tokens, num_bytes, words)
         )
-    bound = make_bound(config, forbidden, mask_id, windows)
+    bound = make_bound(config, forbidden, mask_id, windows, seed)
 
     def evaluate(params: Any) -> dict[str, Any]:
         nats, curve = bound(params)
@@ -312,16 +315,21 @@ def gap_nats(
     return np.array(found)
 
 
-def held_out(config: Config, dataset: Dataset, workdir: Path, split: str) -> Evaluate:
-    """evaluate(params) of one split by the protocol."""
+def bytes_and_words(dataset: Dataset, workdir: Path, split: str) -> tuple[int, int]:
+    """Of the text of a split."""
     tokenizer = load_tokenizer(workdir / "tokenizer.json")
     records = read_records(dataset, "refinement", split)
     words = sum(len(tokenizer.decode(r.ids.tolist(), skip_special_tokens=False).split()) for r in records)
+    return dataset.counts("refinement", split)["bytes"], words
+
+
+def held_out(config: Config, dataset: Dataset, workdir: Path, split: str, seed: int = 0) -> Evaluate:
+    """evaluate(params) of one split by the protocol; `seed` is that of the bound's masks."""
     return make_evaluate(
         config,
         forbidden_rows(config.model, dataset.info["vocab_size"], dataset.special_ids),
         dataset.special_ids["mask"],
         held_out_windows(dataset, split, config.model.seq_len),
-        dataset.counts("refinement", split)["bytes"],
-        words,
+        *bytes_and_words(dataset, workdir, split),
+        seed,
     )

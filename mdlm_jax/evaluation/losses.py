@@ -69,6 +69,8 @@ def dataset_of(workdir: Path, data: Path) -> Dataset:
     """The shards that the run was trained on. Raises LossesError when `data` holds others."""
     if not (workdir / "config.json").exists():
         raise LossesError(f"{no_run(workdir)}; launch.py makes one")
+    if not (data / "dataset.json").exists():
+        raise LossesError(f"{data} has no dataset.json; name the shards of {workdir} with --data")
     dataset = open_dataset(data)
     if changed := difference(open_dataset(workdir).info, dataset.info):
         raise LossesError(

@@ -48,16 +48,18 @@ def bits_per_byte(tables: Tables, texts: list[bytes]) -> float:
     return bits / count
 
 
+def chapter_texts(dataset: Dataset, workdir: Path, split: str) -> list[bytes]:
+    """The text of each chapter of a split."""
+    tokenizer = load_tokenizer(workdir / "tokenizer.json")
+    parts: dict[int, list[str]] = {}
+    for record in read_records(dataset, "refinement", split):
+        piece = tokenizer.decode(record.ids.tolist(), skip_special_tokens=False)
+        parts.setdefault(record.chapter, []).append(piece)
+    return ["".join(p).encode() for p in parts.values()]
+
+
 def held_out_bits_per_byte(dataset: Dataset, workdir: Path) -> dict[str, float]:
     """Bits per byte of the Witten-Bell byte 5-gram of the training split, on the held-out splits."""
-    tokenizer = load_tokenizer(workdir / "tokenizer.json")
-
-    def text(split: str) -> list[bytes]:
-        parts: dict[int, list[str]] = {}
-        for record in read_records(dataset, "refinement", split):
-            piece = tokenizer.decode(record.ids.tolist(), skip_special_tokens=False)
-            parts.setdefault(record.chapter, []).append(piece)
-        return ["".join(p).encode() for p in parts.values()]
-
-    tables = witten_bell(b"".join(text("train")))
-    return {split: bits_per_byte(tables, text(split)) for split in ("validation", "test")}
+    tables = witten_bell(b"".join(chapter_texts(dataset, workdir, "train")))
+    splits = ("validation", "test")
+    return {split: bits_per_byte(tables, chapter_texts(dataset, workdir, split)) for split in splits}

@@ -33,6 +33,8 @@ FIGURES = {
     "Parameters": "{report.parameters.true:,}",
     "Split seed": "{dataset.split.seed}",
 }
+CRITICAL = "{%.ratio:.3g} times Ccrit ({%.flops:.2e} for {%.unique_tokens:,} unique tokens{law}): {passed}"
+PASSED = "passed at step {%.step:,} of stage {%.stage}, {%.name}"
 LOWER = "Held-out figures are bits per byte; lower is better. Those of masked diffusion are upper bounds."
 
 RESUME = "What is not finished goes on with python launch.py --workdir RUN."
@@ -40,7 +42,7 @@ RESUME = "What is not finished goes on with python launch.py --workdir RUN."
 # Every file of a run, of its data and of its samples, by its path in the run directory.
 WRITTEN = re.compile(
     r"(config|dataset|tokenizer|environment|STATUS)\.json(\.tmp)?|(command|plan)\.txt(\.tmp)?|lock"
-    r"|metrics\.jsonl(\.tmp)?|events\.out\.tfevents\.[^/]+|report/report\.json(\.tmp)?"
+    r"|metrics\.jsonl(\.tmp)?|events\.out\.tfevents\.[^/]+|report/(report|evaluation)\.json(\.tmp)?"
     r"|plugins/profile/[^/]+/[^/]+|wandb/.+"
     r"|samples/[^/]+\.(json|txt)(\.partial)?|self_training/[^/]+\.(json|array_record)(\.tmp)?"
     r"|(data|\.data\.(partial|old)-\d+)"
@@ -169,13 +171,16 @@ def show(path: Path) -> str:
     for name in (name for name in run if re.fullmatch(r"config\.stages\[\d+\]\.name", name)):
         epochs, tokens = name.replace(".name", ".num_epochs"), f"dataset.stages.{run[name]}.train.tokens"
         lines += [("Stage", f"{{{name}}}: {{{epochs}}} epochs of {{{tokens}:,}} tokens")]
-    lines += [*FIGURES.items(), ("", LOWER)]
+    run["law"] = ", extrapolated" if run.get("report.critical.extrapolated") else ""
+    passed = fill(PASSED.replace("%", "report.critical.passed"), run)
+    run["passed"] = "not passed" if passed == "-" else passed
+    lines += [*FIGURES.items(), ("", LOWER), ("Critical", CRITICAL.replace("%", "report.critical"))]
     for stage, step in sorted({(match[1], int(match[2])) for match in found if match}):
         size = sum(f.st_size for n, f in run["files"].items() if n.startswith(f"checkpoints/{stage}/{step}/"))
         lines += [("Checkpoint", f"{stage} step {step}, {decimal(size)}")]
     lines += [("Samples", "{samples}"), ("TensorBoard", "tensorboard --logdir {quoted}")]
     if "plan.txt" in run:
-        lines += [("Plan", "{path}/plan.txt: layers, steps and FLOPs of every stage, critical compute")]
+        lines += [("Plan", "{path}/plan.txt: layers, steps and FLOPs of every stage")]
     filled = [(label, fill(template, run)) for label, template in lines]
     return "\n".join(f"{label:<12}{text}" for label, text in filled if text != "-")
 

@@ -1,0 +1,60 @@
+"""What the studies share: what a run would be, a run that is trained once, a file with a line for each."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def trained(workdir: Path, options: Sequence[str]) -> dict:
+    """report.json of a run, which launch.py trains with `options` (or goes on with) where there is none."""
+    report = workdir / "report" / "report.json"
+    if not report.exists():
+        command = [sys.executable, str(ROOT / "launch.py"), *options, f"--workdir={workdir}"]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return json.loads(report.read_text(encoding="utf-8"))
+
+
+def planned(options: Sequence[str]) -> tuple[Any, Any, Any]:
+    """Config, dataset and stages of the run that launch.py would train; the book is prepared, no more."""
+    import launch
+    from mdlm_jax.curriculum import plan
+    from mdlm_jax.data import open_dataset
+    from mdlm_jax.run_directory import complete
+
+    flags, overrides = launch.parse(list(options))
+    config = launch.configure(flags, overrides)
+    launch.prepare(
+        config, flags["book"] or str(launch.BUILT_IN), Path(flags["data"]), None, lambda text: None
+    )
+    dataset = open_dataset(Path(flags["data"]))
+    config = complete(config, dataset)
+    return config, dataset, plan(config, dataset)
+
+
+def commit() -> str:
+    """Of the checkout, with a mark when it has changes."""
+    command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=7", "--exclude=*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The lines of a study's file; none where there is no file yet."""
+    return list(map(json.loads, path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
+
+
+def known(path: Path, line: dict, same: Iterable[str]) -> dict | None:
+    """The line of the same run at any commit, where there is one: what `same` names is equal."""
+    names = list(same)
+    return next((found for found in read_rows(path) if all(found[n] == line[n] for n in names)), None)
+
+
+def add(path: Path, line: dict) -> None:
+    """Appends a line."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

@@ -1,0 +1,109 @@
+"""The command mdlm_jax.evaluate: sections of figures about a finished run, as JSON and on a screen."""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mdlm_jax import __version__
+from mdlm_jax.evaluation import likelihood_section
+from mdlm_jax.evaluation.analytics import environment
+from mdlm_jax.evaluation.losses import dataset_of
+from mdlm_jax.evaluation.subject import PRESETS, Preset, Subject, find
+from mdlm_jax.run_directory import cache_compilations, model_hash
+from mdlm_jax.ui import cli
+from mdlm_jax.ui.progress import PlanProgress
+from mdlm_jax.ui.values import UserError, nearest, write_json
+
+SCHEMA_VERSION = 1
+SPLITS = {"validation": ("validation",), "test": ("test",), "both": ("validation", "test")}
+
+
+class EvaluateError(UserError):
+    """An evaluation that cannot be made as asked; one line."""
+
+
+class Section(NamedTuple):
+    """One top-level key of evaluation.json: what measures it, and how it is told in lines.
+
+    `measure` adds its work to `progress.total` before it begins, in a unit of its own choice: the network's
+    rows, where it is the network that takes the time.
+    """
+
+    measure: Callable[[Subject, Preset, PlanProgress], dict[str, Any]]
+    lines: Callable[[dict[str, Any]], list[str]]
+
+
+SECTIONS = {"likelihood": Section(likelihood_section.measure, likelihood_section.lines)}
+
+
+def evaluate(run: Subject, preset: str, progress: PlanProgress) -> dict[str, Any]:
+    """What evaluation.json holds: where the figures come from, and a key for every section."""
+    versions = environment()
+    versions["versions"]["mdlm-jax"] = __version__
+    paths = dict.fromkeys((*run.checkpoints, run.delivered))
+    made: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "environment": versions,
+        "preset": {"name": preset} | dataclasses.asdict(PRESETS[preset]),
+        "seed": run.seed,
+        "precision": run.config.precision,
+        "delivered": f"{run.delivered.parent.name}/{run.delivered.name}",
+        "checkpoints": {f"{p.parent.name}/{p.name}": model_hash(p) for p in paths},
+    }
+    return made | {
+        name: section.measure(run, PRESETS[preset], progress) for name, section in SECTIONS.items()
+    }
+
+
+def parser() -> cli.Parser:
+    """The command line."""
+    made = cli.Parser(
+        prog="python -m mdlm_jax.evaluate",
+        description="What a finished run is worth on chapters it never saw.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    made.add_argument("--workdir", required=True, type=Path, help="the run")
+    made.add_argument("--preset", default="default", help=f"how thoroughly: {', '.join(PRESETS)}")
+    made.add_argument("--split", choices=SPLITS, default="both", help="the held-out chapters")
+    made.add_argument(
+        "--out", type=Path, help="the file to write (default: <workdir>/report/evaluation.json)"
+    )
+    made.add_argument("--data", type=Path, help="its shards, where they are not in <workdir>/data")
+    made.add_argument("--seed", type=int, default=0, help="of the random masks; 0: those of report.json")
+    return made
+
+
+def run_command() -> None:
+    """Measures, writes and prints. Raises UserErrors and OSErrors, a line each."""
+    given = parser().parse_args()
+    if given.preset not in PRESETS:
+        there = ", ".join(PRESETS)
+        raise EvaluateError(f"no preset {given.preset!r}; there are {there}{nearest(given.preset, PRESETS)}")
+    if not 0 <= given.seed < 2**32:
+        raise EvaluateError(f"--seed must be at least 0 and below 2**32, not {given.seed}")
+    out = given.out or given.workdir / "report" / "evaluation.json"
+    if given.out and (out.is_dir() or not out.parent.is_dir()):
+        raise EvaluateError(f"--out: {out} cannot be written; name a file in a directory that exists")
+    dataset = dataset_of(given.workdir, given.data or given.workdir / "data")
+    run = find(given.workdir, dataset, SPLITS[given.split], given.seed, PRESETS[given.preset])
+    print(f"evaluating {given.workdir} ...", file=sys.stderr, flush=True)
+    cache_compilations(Path(__file__).resolve().parents[2] / ".jax_cache")
+    progress = PlanProgress(0.0)
+    try:
+        made = evaluate(run, given.preset, progress)
+    finally:
+        progress.stop()
+    write_json(out, made)
+    for name, section in SECTIONS.items():
+        print("\n".join(section.lines(made[name])))
+    print(f"All of it, with the curve l(t): {out}")
+
+
+def main() -> int:
+    """The exit code: 0, 2 after one line about what is wrong, 130 when interrupted."""
+    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
+    return cli.run(run_command, "nothing was written")

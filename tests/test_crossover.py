@@ -1,0 +1,191 @@
+"""The studies of benchmarks/: which runs are known, and what is read out of their rows, which are made up."""
+
+import json
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import REPO
+
+sys.path.append(str(REPO / "benchmarks"))
+
+import ablations
+import crossover
+import studies
+
+SIZES, EPOCHS = ("2x64x2", "4x128x2", "6x192x3"), (5, 15, 45, 135)
+
+
+def made_up(level: dict, slope: dict, seeds=(0,), noise: float = 0.0) -> list[dict]:
+    """Rows whose envelopes are straight lines in log10 of FLOPs; `level` at 1e12. Larger sizes at few epochs
+    are off the envelope.
+    """
+    rng, rows = np.random.default_rng(3), []
+    for seed in seeds:
+        for family in crossover.FAMILIES:
+            for i, size in enumerate(SIZES):
+                for epochs in EPOCHS:
+                    flops = 1e11 * epochs * 8**i * (1.3 if family == "causal" else 1.0)
+                    value = level[family] + slope[family] * np.log10(flops / 1e12)
+                    value += 0.5 * (i > 0 and epochs < 45) + noise * rng.normal()
+                    row = {
+                        "book": "a.txt",
+                        "preset": "tiny",
+                        "family": family,
+                        "size": size,
+                        "epochs": epochs,
+                    }
+                    row |= {"seed": seed, "commit": "abc", "tokens": 1000 * epochs, "flops": flops}
+                    row |= {"validation": value, "test": value, "unique": 100_000, "ngram": 2.0}
+                    masked = family == "masked"
+                    rows.append(row | {"se": 0.004 * masked, "kind": "bound" if masked else "exact"})
+    return rows
+
+
+FAST, SLOW = {"masked": -0.3, "causal": -0.1}, {"masked": -0.1, "causal": -0.1}
+
+
+@pytest.mark.parametrize("decades", [0.7, 1.2, 1.9])
+def test_a_known_crossing_is_found_where_it_is(decades):
+    """Lines that meet `decades` above 1e12 FLOPs."""
+    rows = made_up({"masked": 2.5 + 0.2 * decades, "causal": 2.5}, FAST)
+    told, found = crossover.verdict(rows)
+    assert np.log10(found) == pytest.approx(12 + decades, abs=1e-6)
+    # The gap falls by 0.2 a decade, so that two standard errors of 0.004 move the crossing by 0.04 decades.
+    low, high = map(
+        float, re.search(r"two standard errors for or against it: (\S+) to (\S+)\.", told).groups()
+    )
+    assert np.log10([low, high]) == pytest.approx([12 + decades - 0.04, 12 + decades + 0.04], abs=0.006)
+    assert told.startswith(f"Crossing at {found:.2e} FLOPs") and "One seed" in told
+    ratio = float(re.search(r"(\S+) times Ccrit", told)[1])
+    assert ratio == pytest.approx(found / (2.12e15 * 0.1**2.174), rel=0.01)
+
+
+def test_no_crossing_is_said_with_the_gap_and_its_trend():
+    parallel = made_up({"masked": 2.6, "causal": 2.5}, SLOW)
+    told, found = crossover.verdict(parallel)
+    assert found is None and told.startswith("No crossing up to ") and "would not make one" in told
+    gaps = re.search(r"behind by ([\d., ]+) bits", told)[1].split(", ")
+    assert len(gaps) == 3 and all(float(g) == pytest.approx(0.1, abs=1e-3) for g in gaps)
+    meeting = made_up({"masked": 2.91, "causal": 2.5}, FAST)  # at 1e14, were it not for the 0.01
+    short = [r for r in meeting if r["flops"] <= 1e14]
+    last = min(max(r["flops"] for r in short if r["family"] == f) for f in crossover.FAMILIES)
+    told, found = crossover.verdict(short)
+    assert found is None and told.startswith(f"No crossing up to {last:.2e} FLOPs") and ", falling" in told
+    apart = made_up({"masked": 2.8, "causal": 2.5}, {"masked": -0.1, "causal": -0.2})
+    assert ", growing" in crossover.verdict(apart)[0]
+
+
+def test_masked_that_is_never_behind_has_its_crossing_below_the_grid():
+    rows = made_up({"masked": 2.4, "causal": 2.5}, SLOW)
+    told, found = crossover.verdict(rows)
+    assert told.startswith("Masked diffusion is not behind at any budget")
+    assert found == crossover.budgets(*crossover.compared(rows))[0]
+    alone = [r for r in rows if r["family"] == "masked"]
+    assert crossover.verdict(alone) == (
+        "No comparison: there are no budgets that both families were trained to.",
+        None,
+    )
+
+
+def test_seeds_are_averaged_and_told_apart():
+    level = {"masked": 2.74, "causal": 2.5}
+    rows = made_up(level, FAST, seeds=(0, 1, 2), noise=0.003)
+    told, found = crossover.verdict(rows)
+    assert np.log10(found) == pytest.approx(13.2, abs=0.06) and "One seed" not in told
+    each = re.search(r"By seeds alone: (.*)\.$", told)[1].split(", ")
+    assert len(each) == 3 and len(set(each)) == 3
+    assert all(abs(np.log10(float(flops)) - 13.2) < 0.15 for flops in each)
+    for p in crossover.points(rows, "masked"):
+        same = [r["validation"] for r in p.lines]
+        assert p.value == pytest.approx(np.mean(same)) and len(same) == 3
+        assert p.error == pytest.approx(np.hypot(0.004, np.std(same, ddof=1) / np.sqrt(3)))
+
+
+def test_the_envelope_is_what_no_cheaper_run_beats():
+    found = crossover.points(made_up({"masked": 2.7, "causal": 2.5}, FAST, noise=0.2), "masked")
+    best = crossover.envelope(found)
+    assert [p.flops for p in found] == sorted(p.flops for p in found) and 1 < len(best) < len(found)
+    for p in found:
+        assert (p in best) == all(q.value > p.value for q in found if q.flops < p.flops)
+
+
+def test_table_and_chart_hold_every_run(tmp_path, capsys):
+    path = tmp_path / "crossover.jsonl"
+    rows = made_up({"masked": 2.74, "causal": 2.5}, FAST)
+    for row in rows:
+        studies.add(path, row)
+    crossover.draw(path)
+    shown = capsys.readouterr().out
+    assert len([x for x in shown.splitlines() if x.startswith(("| masked", "| causal"))]) == len(rows)
+    assert crossover.verdict(rows)[0] in shown
+    drawing = (tmp_path / "crossover_a.svg").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(drawing)
+    marks = [e for e in root.iter("{http://www.w3.org/2000/svg}path") if e.find("{*}title") is not None]
+    assert len(marks) == len(rows)
+    text = " ".join(root.itertext())
+    for word in (
+        "Ccrit, extrapolated",
+        "byte 5-gram",
+        "crossing",
+        "masked diffusion (bound)",
+        "extrapolation",
+    ):
+        assert word in text
+    crossover.draw(path)
+    assert (tmp_path / "crossover_a.svg").read_text(encoding="utf-8") == drawing
+
+
+def test_a_run_is_known_by_what_decides_it(tmp_path):
+    path, [row, *_] = tmp_path / "rows.jsonl", made_up({"masked": 2.7, "causal": 2.5}, FAST)
+    assert studies.read_rows(path) == [] and studies.known(path, row, crossover.SAME) is None
+    studies.add(path, row)
+    assert studies.known(path, row | {"commit": "other"}, crossover.SAME) == row
+    for name in crossover.SAME:
+        assert studies.known(path, row | {name: "other"}, crossover.SAME) is None
+    # A line as ablations.py has written them since it is there.
+    line = {
+        "book": "b.txt",
+        "preset": "tiny",
+        "name": "mdlm",
+        "fields": {"stages[0].num_epochs": 7},
+        "seed": 1,
+    }
+    line |= {"commit": "3cc7228", "tokens": 2_000_000, "flops": 1e13}
+    line |= {"validation": 1.9, "validation_se": 0.004, "test": 1.85, "test_se": 0.004}
+    studies.add(path, line)
+    asked = {name: line[name] for name in ablations.SAME}
+    assert studies.known(path, asked, ablations.SAME) == line
+    assert studies.known(path, asked | {"fields": {}}, ablations.SAME) is None
+    assert ablations.table([line]).splitlines()[-1] == "| mdlm | 1 | 2.00M | 1.900 | 1.850 |  |  |"
+
+
+@pytest.mark.soak
+def test_a_pair_is_trained_once_and_drawn(book, tmp_path, child_env):
+    command = [sys.executable, "benchmarks/crossover.py", "--book", str(book), "--preset", "smoke"]
+    command += ["--sizes", "1x32x2", "2x32x2", "--epochs", "1", "--only", "*-1x32x2-1", "*-causal-*"]
+    command += ["--out", str(tmp_path / "runs"), "--rows", str(tmp_path / "rows.jsonl")]
+
+    def run() -> subprocess.CompletedProcess:
+        done = subprocess.run(command, cwd=REPO, env=child_env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    first = run()
+    rows = studies.read_rows(tmp_path / "rows.jsonl")
+    assert [r["family"] for r in rows] == ["masked", "causal"]
+    assert [r["kind"] for r in rows] == ["bound", "exact"] and rows[1]["se"] == 0
+    for row in rows:
+        name = f"book-smoke-{crossover.named(row)}-seed0"
+        config = json.loads((tmp_path / "runs" / name / "config.json").read_text())
+        assert (config["model"]["num_layers"], config["model"]["d_model"]) == (1, 32)
+        assert config["model"]["causal"] == (row["family"] == "causal")
+        assert [s["name"] for s in config["stages"]] == ["refinement"]
+        foretold = re.search(rf"{crossover.named(row)} +seed 0: (\S+) FLOPs", first.stderr)[1]
+        assert foretold == f"{row['flops']:.2e}"
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+    assert run().stdout == first.stdout and studies.read_rows(tmp_path / "rows.jsonl") == rows
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()} == written
