@@ -88,6 +88,7 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
             return
         write_json(temporary / "meta.json", meta)
         write_json(temporary / MANIFEST, _digests(temporary))
+        shutil.rmtree(directory / str(step), ignore_errors=True)
         os.rename(temporary, directory / str(step))
     except (OSError, ValueError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
