@@ -2,11 +2,11 @@
 
     python benchmarks/moonshot.py --runs R1 [R2 ...] [--data D] [--orders 8] [--split validation]
 
-Runs of one shape on the same data are one model whose probabilities are the mean of theirs: its bound, or for
-the twin its exact figure. With --orders K also the exact likelihood of the model that draws one of K orders of
-writing, all alike: window by window -log of the mean over random orders (seeds 0 to K - 1) of exp(-nats), which
-is never above the mean over these orders of the nats (Jensen), of which the bound is the mean over all orders.
-Adds a line of JSON to --rows.
+Runs of one shape on the same data are one model whose probabilities are the mean of theirs: its bound, or
+for the twin its exact figure. With --orders K also the exact likelihood of the model that draws one of K
+orders of writing, all alike: window by window -log of the mean over random orders (seeds 0 to K - 1) of
+exp(-nats), which is never above the mean over these orders of the nats (Jensen), of which the bound is the
+mean over all orders. Adds a line of JSON to --rows.
 """
 
 import argparse
