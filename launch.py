@@ -6,7 +6,7 @@ python launch.py --init_from runs/first --book next.txt  a second book, from the
 python -m mdlm_jax.sample --workdir RUN                  let a run write; python -m mdlm_jax.runs lists them
 """
 
-import dataclasses
+import contextlib
 import hashlib
 import os
 import re
@@ -132,29 +132,12 @@ def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
         raise
 
 
-def as_flags(config: Config) -> list[str]:
-    """Every settable field of `config` as the flag that sets it."""
-    values, settable = flat(dataclasses.asdict(config)), tuple(configs.fields())
-    return [f"--config.{n}={v}" for n, v in values.items() if n.startswith(("stages[", *settable))]
-
-
-def help_lines(config: Config) -> list[str]:
-    """A line per field: name, value in `config`, type, meaning; `stages[0]` stands for every stage."""
-    values = flat(dataclasses.asdict(config))
-    lines = []
-    for name, (kind, doc) in configs.fields().items():
-        pair = ",".join(str(v) for n, v in values.items() if n.startswith(f"{name}["))
-        shown = f"--config.{name}={values.get(name, pair)}"
-        lines.append(f"  {shown:46} {'pair' if pair else kind.__name__:5}  {doc}")
-    return lines
-
-
 def help_text(config: Config, plan: str) -> str:
     """Every flag; every field with its value under `plan`."""
     lines = [__doc__ or "", "Flags:", *(f"  --{name:17} {doc}" for name, doc in (FLAGS | SWITCHES).items())]
     lines += ["", f"Fields with their values in {plan} (--config shows another plan's), types and meanings."]
     lines += ["Numbers: 1000, 1e3 or 10k. stages[0] stands for every stage: stages[1], stages[2], ...", ""]
-    return "\n".join(lines + help_lines(config))
+    return "\n".join(lines + configs.help_lines(config))
 
 
 def say(text: str) -> None:
@@ -209,6 +192,27 @@ def prepare(config: Config, book: str, data: Path, tokenizer: Path | None, told:
 
     wanted = PrepConfig(**{name: getattr(config.data, name) for name in PREPARED})
     data_prep.prepare(book, data, wanted, told, tokenizer=tokenizer, accept=accept, report=True)
+
+
+def shards(workdir: Path) -> Path:
+    """Where the shards of a begun run are: in it, or where --data had them; in it if they can be made again.
+
+    Raises UsageError where they are gone and nothing says of what to make them.
+    """
+    info, was = read_json(workdir / "dataset.json", UserError), ""
+    with contextlib.suppress(UserError, KeyError):
+        was = str(read_json(workdir / "shards.json", UserError)["path"])
+    own = workdir / "data"
+    for place in (own, *([Path(was)] if was else [])):
+        with contextlib.suppress(UserError):
+            if read_json(place / "dataset.json", UserError) == info:
+                return place
+    if info["book"]["sha256"] == fingerprint(str(BUILT_IN)):
+        return own
+    before = f" (was {was})" if was and Path(was) != own.absolute() else ""
+    raise cli.UsageError(
+        f"the shards of {workdir} are gone; give its --data again{before}, or --book to prepare it anew"
+    )
 
 
 def check_prepared(config: Config, book: str | None, data: Path, tokenizer: Path | None) -> None:
@@ -287,7 +291,7 @@ def launch(argv: list[str]) -> None:
         return
     config = configure(flags, overrides)
     if flags["print_config"]:
-        print("\n".join(as_flags(config)))
+        print("\n".join(configs.as_flags(config)))
         return
     if flags["test"]:
         start_jax()
@@ -322,21 +326,25 @@ def run(
         raise cli.UsageError(f"--workdir: {workdir} is a file; name a directory")
     if flags["data"] and (Path(flags["data"]) / "data" / "dataset.json").exists():
         raise cli.UsageError(f"--data: did you mean {Path(flags['data']) / 'data'}?")
-    data, resuming = Path(flags["data"] or workdir / "data"), (workdir / "config.json").exists()
+    resuming = (workdir / "config.json").exists()
     source = workdir if resuming else Path(config.init_from)  # a resume does not need the first run any more
     tokenizer = source / "tokenizer.json" if config.init_from else None
     if given and resuming and fingerprint(given) is None:
         raise cli.UsageError(f"--book {given} cannot be read; without --book the run goes on with its text")
     if workdir.exists() or config.init_from:
         start_jax()
-        from mdlm_jax.run_directory import check_start, check_unchanged
+        from mdlm_jax.run_directory import check_start, check_unchanged, has_steps
 
+        resuming = resuming and (has_steps(workdir) or not flags["config"])  # else it may have another plan
         check_unchanged(workdir, config, fingerprint(given) if given else None)
         if finished(workdir):
             say(f"{workdir} is finished; another --workdir trains anew")
             return show(workdir, config)
         if config.init_from and not resuming:
             check_start(config)
+    data = Path(flags["data"] or workdir / "data")
+    if resuming and not (given or flags["data"]):
+        data = shards(workdir)
     # Prepared data that cannot be made again from what was given are used as they are, never replaced.
     if (flags["data"] or (resuming and not given)) and (data / "dataset.json").exists():
         check_prepared(config, given, data, tokenizer)

@@ -68,6 +68,23 @@ def fields(kind: Any = Config, prefix: str = "") -> dict[str, tuple[Any, str]]:
     return found
 
 
+def as_flags(config: Config) -> list[str]:
+    """Every settable field of `config` as the flag that sets it."""
+    values, settable = flat(dataclasses.asdict(config)), tuple(fields())
+    return [f"--config.{n}={v}" for n, v in values.items() if n.startswith(("stages[", *settable))]
+
+
+def help_lines(config: Config) -> list[str]:
+    """A line per field: name, value in `config`, type, meaning; `stages[0]` stands for every stage."""
+    values = flat(dataclasses.asdict(config))
+    lines = []
+    for name, (kind, doc) in fields().items():
+        pair = ",".join(str(v) for n, v in values.items() if n.startswith(f"{name}["))
+        shown = f"--config.{name}={values.get(name, pair)}"
+        lines.append(f"  {shown:46} {'pair' if pair else kind.__name__:5}  {doc}")
+    return lines
+
+
 def _run(path: Path, flag: str, name: str, preset: str = "") -> Any:
     """What the Python file at `path` calls `name`."""
     if path.suffix != ".py" or not path.is_file():

@@ -5,7 +5,6 @@
 written under a temporary name and renamed, so a directory with a number for a name was complete once.
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -18,9 +17,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mdlm_jax.devices import largest
-from mdlm_jax.ui.values import UserError, read_json, unwritten, write_json
+from mdlm_jax.ui.values import UserError, unwritten, write_json
+from mdlm_jax.ui.whole import MANIFEST, digests, verify
 
-MANIFEST = "MANIFEST.json"
 KEPT_DAMAGED = 2  # in a folder
 # What fails in a thread of orbax fails in `save` too; its own tracebacks would fill the terminal.
 logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
@@ -33,14 +32,6 @@ class CheckpointError(UserError):
 def flatten(tree: Any) -> dict[str, Any]:
     """{tree path: leaf}, the form in which a tree is stored."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _digests(directory: Path) -> dict[str, str]:
-    digests = {}
-    for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST):
-        with open(path, "rb") as file:
-            digests[str(path.relative_to(directory))] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
 
 
 def steps(directory: Path) -> list[int]:
@@ -87,7 +78,7 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
         if not first:
             return
         write_json(temporary / "meta.json", meta)
-        write_json(temporary / MANIFEST, _digests(temporary))
+        write_json(temporary / MANIFEST, digests(temporary))
         if (final := directory / str(step)).exists():
             shutil.rmtree(final)
         os.rename(temporary, final)
@@ -98,19 +89,6 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
     for old in steps(directory)[:-2]:
         if old not in keep:
             remove(directory / str(old))
-
-
-def verify(path: Path) -> str | None:
-    """None when every file of the checkpoint has its recorded digest, else what is wrong."""
-    try:
-        recorded = read_json(path / MANIFEST, CheckpointError)
-    except CheckpointError as error:
-        return f"unreadable manifest ({error})"
-    found = _digests(path)
-    for name in sorted({*recorded, *found}):
-        if recorded.get(name) != found.get(name):
-            return f"{name} is " + ("missing" if name not in found else "not what was written")
-    return None
 
 
 def newest_intact(directory: Path, report: Callable[[str], None] = print, aside: bool = True) -> Path | None:

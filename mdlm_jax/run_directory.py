@@ -1,8 +1,6 @@
 """A run directory: its config, its data, its weights; and the settings of the process that works on it."""
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import os
@@ -10,8 +8,6 @@ import platform
 import shlex
 import shutil
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +23,8 @@ from mdlm_jax.train_state import cast, forbidden_rows, init_params
 from mdlm_jax.ui.values import ConfigError, UserError, difference, read_json, write_json
 
 # What a directory may hold before config.json, the file that makes it a run's.
-CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json", "lock"}
+CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json"}
+CLAIMING |= {"shards.json", "lock"}
 # Fields that a run may change on its way.
 FREE = ("log_every", "checkpoint_every", "sampling", "sample_tokens", "mesh")
 
@@ -68,7 +65,7 @@ def read_config(workdir: Path) -> Config:
 
 def recorded(config: Config, workdir: Path) -> Config:
     """`config` with what micro_batch=auto came to when the run was begun."""
-    if config.micro_batch or not (workdir / "config.json").exists():
+    if config.micro_batch or not has_steps(workdir):
         return config
     begun = read_config(workdir)
     budget = config.memory_budget or begun.memory_budget
@@ -82,10 +79,14 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
         others = {p.name for p in there if not p.is_symlink()} - CLAIMING
         if others:
             raise RunError(f"{workdir} holds other things ({min(others)}); use a new or empty --workdir")
+    if not has_steps(workdir):
         return
     dataset, config = open_dataset(workdir), recorded(config, workdir)
     ours, theirs = (dataclasses.asdict(c) for c in (complete(config, dataset), read_config(workdir)))
-    changed = difference(theirs, ours | {name: theirs[name] for name in FREE})
+    changed = difference(
+        theirs, ours | {name: theirs[name] for name in FREE}, "the run has {}, you ask for {}"
+    )
+    changed = [line for line in changed if not line.startswith("model.bf16_products")]  # precision says it
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
         begun = f"{workdir} was begun with {dataset.info['book']['name']} as it was then"
         raise RunError(f"{begun}; another book needs another --workdir, and without --book the run goes on")
@@ -108,32 +109,17 @@ def claim(workdir: Path, config: Config, dataset: Dataset, environment: dict[str
     """Makes `workdir` the directory of this (completed) plan; raises RunError when it is that of another."""
     check_unchanged(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
-    if (workdir / "config.json").exists():
+    if has_steps(workdir):
         if changed := difference(open_dataset(workdir).info, dataset.info):
             raise RunError(f"{workdir} was trained on other data; use a new --workdir ({changed[0]}, ...)")
     else:
+        (workdir / "plan.txt").unlink(missing_ok=True)  # of another plan, before its first step
         for name in ("tokenizer.json", "dataset.json"):
             shutil.copyfile(dataset.path / name, workdir / name)
         (workdir / "command.txt").write_text(shlex.join([sys.executable, *sys.argv]) + "\n", encoding="utf-8")
         write_json(workdir / "environment.json", environment)
+    write_json(workdir / "shards.json", {"path": str(dataset.path.absolute())})
     write_json(workdir / "config.json", dataclasses.asdict(config))  # last: it claims
-
-
-@contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Holds `workdir` until the process ends, however it does. Raises RunError when another trains there."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / "lock", "w", encoding="utf-8") as file:
-        for again in (True, False):  # who only looks whether it is held (runs, watch) holds it for an instant
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not again:
-                    told = f"another process is training in {workdir}; wait for it, or stop it"
-                    raise RunError(told) from None
-                time.sleep(0.05)
-        yield
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -25,10 +25,11 @@ from mdlm_jax.evaluation.judge import NO_NOTES, Diverged, Notes, Stopped, shown
 from mdlm_jax.evaluation.likelihood import Evaluate, held_out
 from mdlm_jax.evaluation.report import report
 from mdlm_jax.optimizer import make_optimizer
-from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, locked, recorded
+from mdlm_jax.run_directory import RunError, check_start, claim, complete, load, recorded
 from mdlm_jax.self_training import mixed
 from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.debugging import Aids
+from mdlm_jax.ui.lock import locked
 from mdlm_jax.ui.metrics import MetricLog, read_lines
 from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import read_json, write_json, write_text

@@ -6,8 +6,9 @@ Reads the run's files alone; now and then the newest weights write a short text,
 import sys
 import time
 
-from mdlm_jax.evaluation.summary import RunsError, in_training, is_run, no_run
+from mdlm_jax.evaluation.summary import RunsError, is_run, no_run
 from mdlm_jax.ui import cli, options
+from mdlm_jax.ui.lock import in_training
 from mdlm_jax.ui.monitor import Monitor, Run, Writer, follow, plain
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import REPO, built_in_chapters
 
+import configs
 import launch as program
 from configs import fields, three_stage
 from mdlm_jax import checkpoint, runs
@@ -57,12 +58,12 @@ def test_help_lists_every_flag_and_field_within_a_second(child_env):
 def test_flags_of_a_config_make_it_again():
     config = resolve(three_stage.get_config("tiny"))
     config = replace(config, init_from="runs/a b", seed=9)
-    flags = dict(flag.removeprefix("--config.").split("=", 1) for flag in program.as_flags(config))
+    flags = dict(flag.removeprefix("--config.").split("=", 1) for flag in configs.as_flags(config))
     assert resolve(flags) == config
 
 
 def test_help_shows_every_field_once():
-    lines = program.help_lines(resolve(flat(three_stage.get_config())))
+    lines = configs.help_lines(resolve(flat(three_stage.get_config())))
     assert [line.split("=")[0].strip() for line in lines] == [f"--config.{name}" for name in fields()]
     assert any("mask_rate=0.75,0.9 " in line and " pair " in line for line in lines)
 

@@ -118,7 +118,7 @@ MISTAKES = [
     ("launch", f"{SMOKE} --data {{trained}}", "trained/data?"),
     ("launch", "--config configs/three_stage.py:smoke --workdir {book}", "is a file; name a directory"),
     ("launch", f"{SMOKE} --init_from {{trained}} --config.model.num_layers=3", "another network"),
-    ("launch", "--workdir {trained} --config.seed=5", "seed: 0 -> 5"),
+    ("launch", "--workdir {trained} --config.seed=5", "seed: the run has 0, you ask for 5"),
     ("launch", "--workdir {trained} --book {other}", "was begun with book.txt as it was then"),
     ("launch", "--workdir {damaged}", "cannot read"),
     # The other commands.

@@ -94,7 +94,7 @@ def test_a_pair_that_was_killed_and_stopped_ends_as_one_that_was_not(dataset_dir
 
         pair.begin("--config.seed=5")
         codes, told = pair.end(120)
-        assert codes[1] == 2 and "seed: 0 -> 5" in told[1], told
+        assert codes[1] == 2 and "seed: the run has 0, you ask for 5" in told[1], told
 
         pair.begin()
         codes, _ = pair.end()

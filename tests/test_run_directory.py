@@ -17,7 +17,8 @@ from mdlm_jax import checkpoint, run_directory
 from mdlm_jax.configuration import resolve
 from mdlm_jax.data import open_dataset
 from mdlm_jax.run_directory import RunError
-from mdlm_jax.ui.values import write_json
+from mdlm_jax.ui.lock import locked
+from mdlm_jax.ui.values import UserError, write_json
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +191,10 @@ def test_load_passes_over_damage(copy):
 
 
 def test_two_processes_cannot_train_in_one_directory(tmp_path):
-    refused = pytest.raises(RunError, match="another process is training in")
-    with run_directory.locked(tmp_path), refused, run_directory.locked(tmp_path):
+    refused = pytest.raises(UserError, match="another process is training in")
+    with locked(tmp_path), refused, locked(tmp_path):
         pass
-    with run_directory.locked(tmp_path):  # let go
+    with locked(tmp_path):  # let go
         pass
 
 
@@ -202,7 +203,7 @@ def test_who_only_looks_keeps_nobody_from_training(tmp_path):
     with open(tmp_path / "lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         threading.Timer(0.01, fcntl.flock, (file, fcntl.LOCK_UN)).start()
-        with run_directory.locked(tmp_path):
+        with locked(tmp_path):
             pass
 
 

@@ -18,8 +18,8 @@ from rich.filesize import decimal
 
 from mdlm_jax import runs
 from mdlm_jax.evaluation import summary
-from mdlm_jax.run_directory import locked
 from mdlm_jax.ui import modes
+from mdlm_jax.ui.lock import locked
 
 FILES = ("config.json", "dataset.json", "STATUS.json", "report/report.json")
 BROKEN = [b"", b'{"a": ', b"[1]", b"null", b"7", b"\xff\xfe\x00", b"[" * 100_000, None]

@@ -167,7 +167,7 @@ def test_a_changed_config_is_refused_and_changes_nothing(killed, starter):
     before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
     code, output = starter.run(workdir, "--config.seed=5", "--config.stages[1].num_epochs=3")
     assert code == 2 and output.count("\n") == 2 and output.splitlines()[-1].startswith("error: ")
-    assert "seed: 0 -> 5; stages[1].num_epochs: 2 -> 3" in output
+    assert "seed: the run has 0, you ask for 5; stages[1].num_epochs: the run has 2, you ask for 3" in output
     assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == before
 
 

@@ -1,7 +1,6 @@
 """What run directories say, for a terminal: a line, a screen, or side by side. Files only, no jax."""
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.filesize import decimal
 
 from mdlm_jax.ui import cli
+from mdlm_jax.ui.lock import in_training
 from mdlm_jax.ui.progress import clock
 from mdlm_jax.ui.values import UserError, flat, nearest
 
@@ -41,7 +41,7 @@ RESUME = "What is not finished goes on with python launch.py --workdir RUN."
 
 # Every file of a run, of its data and of its samples, by its path in the run directory.
 WRITTEN = re.compile(
-    r"(config|dataset|tokenizer|environment|STATUS)\.json(\.tmp)?|(command|plan)\.txt(\.tmp)?|lock"
+    r"(config|dataset|tokenizer|environment|shards|STATUS)\.json(\.tmp)?|(command|plan)\.txt(\.tmp)?|lock"
     r"|metrics\.jsonl(\.tmp)?|events\.out\.tfevents\.[^/]+|report/(report|evaluation)\.json(\.tmp)?"
     r"|plugins/profile/[^/]+/[^/]+|wandb/.+"
     r"|samples/[^/]+\.(json|txt)(\.partial)?|self_training/[^/]+\.(json|array_record)(\.tmp)?"
@@ -84,16 +84,6 @@ def files_below(path: Path) -> dict[str, os.stat_result]:
                 if file.is_symlink() or not file.is_dir():
                     found[file.relative_to(path).as_posix()] = file.lstat()
     return found
-
-
-def in_training(path: Path) -> bool:
-    """Whether another process holds the run's lock; True too when that cannot be told."""
-    try:
-        with open(path / "lock", "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError)
-    return False
 
 
 def is_run(path: Path) -> bool:

@@ -146,12 +146,11 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return {name: leaf for path, value in pairs for name, leaf in flat(value, path).items()}
 
 
-def difference(old: dict, new: dict) -> list[str]:
-    """Lines "field: old -> new" for the fields of two nested dicts that differ."""
+def difference(old: dict, new: dict, told: str = "{} -> {}") -> list[str]:
+    """Lines "field: old -> new", or in the words of `told`, for the fields of two nested dicts that differ."""
     a, b = flat(old), flat(new)
-    return [
-        f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}" for k in sorted({*a, *b}) if a.get(k) != b.get(k)
-    ]
+    changed = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
+    return [f"{k}: {told.format(a.get(k, '(none)'), b.get(k, '(none)'))}" for k in changed]
 
 
 def unwritten(error: BaseException) -> str:
