@@ -23,6 +23,7 @@ from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.evaluation.recommend import about_length, suggest
 from mdlm_jax.ui import cli, debugging, processes
 from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json
+from mdlm_jax.ui.whole import finished, has_steps, lost
 
 ROOT = Path(__file__).resolve().parent
 BUILT_IN = ROOT / "data_prep" / "books" / "the_sixty_fifth_pint.txt"
@@ -321,23 +322,24 @@ def run(
     flags: dict[str, Any], config: Config, book: str, workdir: Path, ours: Path, aids: debugging.Aids
 ) -> None:
     """Prepares, trains and shows; `ours` is the directory that this process writes into."""
-    given = flags["book"]
+    given, damage = flags["book"], None
     if workdir.is_file():
         raise cli.UsageError(f"--workdir: {workdir} is a file; name a directory")
     if flags["data"] and (Path(flags["data"]) / "data" / "dataset.json").exists():
         raise cli.UsageError(f"--data: did you mean {Path(flags['data']) / 'data'}?")
-    resuming = (workdir / "config.json").exists()
+    # Before its first step it may have another plan.
+    resuming = has_steps(workdir) or ((workdir / "config.json").exists() and not flags["config"])
     source = workdir if resuming else Path(config.init_from)  # a resume does not need the first run any more
     tokenizer = source / "tokenizer.json" if config.init_from else None
     if given and resuming and fingerprint(given) is None:
         raise cli.UsageError(f"--book {given} cannot be read; without --book the run goes on with its text")
     if workdir.exists() or config.init_from:
         start_jax()
-        from mdlm_jax.run_directory import check_start, check_unchanged, has_steps
+        from mdlm_jax.run_directory import check_start, check_unchanged
 
-        resuming = resuming and (has_steps(workdir) or not flags["config"])  # else it may have another plan
         check_unchanged(workdir, config, fingerprint(given) if given else None)
-        if finished(workdir):
+        damage = lost(workdir) if finished(workdir) else None
+        if finished(workdir) and not damage:
             say(f"{workdir} is finished; another --workdir trains anew")
             return show(workdir, config)
         if config.init_from and not resuming:
@@ -361,18 +363,11 @@ def run(
         processes.check_same(repr((config, dataset.info)))
     for line in about_length(dataset.info):
         print(line)
+    if damage and workdir == ours:
+        say(f"{damage}; what it held is trained and measured again")
+        (workdir / "report" / "report.json").unlink()
     train_and_evaluate(config, dataset, ours, aids)
     show(ours, config)
-
-
-def finished(workdir: Path) -> bool:
-    """Whether its figures are there and its training said so at last."""
-    try:
-        if not (workdir / "report" / "report.json").exists():
-            return False
-        return read_json(workdir / "STATUS.json", UserError)["state"] == "finished"
-    except (UserError, KeyError):
-        return False
 
 
 def show(workdir: Path, config: Config) -> None:

@@ -21,6 +21,7 @@ from mdlm_jax.data import Dataset, open_dataset
 from mdlm_jax.tokenizer import load_tokenizer
 from mdlm_jax.train_state import cast, forbidden_rows, init_params
 from mdlm_jax.ui.values import ConfigError, UserError, difference, read_json, write_json
+from mdlm_jax.ui.whole import has_steps, reported
 
 # What a directory may hold before config.json, the file that makes it a run's.
 CLAIMING = {"data", "plan.txt", "tokenizer.json", "dataset.json", "command.txt", "environment.json"}
@@ -83,9 +84,8 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
         return
     dataset, config = open_dataset(workdir), recorded(config, workdir)
     ours, theirs = (dataclasses.asdict(c) for c in (complete(config, dataset), read_config(workdir)))
-    changed = difference(
-        theirs, ours | {name: theirs[name] for name in FREE}, "the run has {}, you ask for {}"
-    )
+    allowed = ours | {name: theirs[name] for name in FREE}
+    changed = difference(theirs, allowed, "the run has {}, you ask for {}")
     changed = [line for line in changed if not line.startswith("model.bf16_products")]  # precision says it
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
         begun = f"{workdir} was begun with {dataset.info['book']['name']} as it was then"
@@ -149,6 +149,8 @@ def load(workdir: Path, weights: str = "ema") -> Trained:
         if (path := checkpoint.newest_intact(directory, told, aside=False)) is not None:
             chosen = read_json(path / "meta.json", RunError).get("chosen")  # by a last stage with patience
             path = path if chosen is None else directory / str(chosen)
+            if (named := reported(workdir)) not in (None, used := f"{directory.name}/{path.name}"):
+                told(f"(the weights of {used}: not those of {named}, whose figures report.json has)")
             return load_checkpoint(config, dataset, workdir, path, weights)
     raise RunError(f"{workdir} has no intact checkpoint yet")
 

@@ -19,6 +19,7 @@ from mdlm_jax.ui import cli
 from mdlm_jax.ui.lock import in_training
 from mdlm_jax.ui.progress import clock
 from mdlm_jax.ui.values import UserError, flat, nearest
+from mdlm_jax.ui.whole import reported, verify
 
 READ = ("config.json", "dataset.json", "STATUS.json", "report/report.json", "command.txt", "plan.txt")
 PROGRESS = "{STATUS.stage} {STATUS.step:,}/{STATUS.steps:,} ({STATUS.share_done:.0%})"
@@ -167,7 +168,11 @@ def show(path: Path) -> str:
     lines += [*FIGURES.items(), ("", LOWER), ("Critical", CRITICAL.replace("%", "report.critical"))]
     for stage, step in sorted({(match[1], int(match[2])) for match in found if match}):
         size = sum(f.st_size for n, f in run["files"].items() if n.startswith(f"checkpoints/{stage}/{step}/"))
-        lines += [("Checkpoint", f"{stage} step {step}, {decimal(size)}")]
+        wrong = verify(path / "checkpoints" / stage / str(step))
+        told = f"; damaged: {clean(wrong)}; training goes on from one before it" if wrong else ""
+        lines += [("Checkpoint", f"{stage} step {step}, {decimal(size)}{told}")]
+    if (where := reported(path)) and not (path / "checkpoints" / where).is_dir():
+        lines += [("", clean(f"{where}, whose figures the report has, is not there"))]
     lines += [("Samples", "{samples}"), ("TensorBoard", "tensorboard --logdir {quoted}")]
     if "plan.txt" in run:
         lines += [("Plan", "{path}/plan.txt: layers, steps and FLOPs of every stage")]

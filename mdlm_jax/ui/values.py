@@ -147,7 +147,7 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def difference(old: dict, new: dict, told: str = "{} -> {}") -> list[str]:
-    """Lines "field: old -> new", or in the words of `told`, for the fields of two nested dicts that differ."""
+    """Lines "field: old -> new", in the words of `told`, for the fields of two nested dicts that differ."""
     a, b = flat(old), flat(new)
     changed = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
     return [f"{k}: {told.format(a.get(k, '(none)'), b.get(k, '(none)'))}" for k in changed]
