@@ -99,7 +99,8 @@ def check_start(config: Config) -> None:
     """Refuses a `config.init_from` that is no run, or one of another network; raises RunError."""
     same = ("num_layers", "d_model", "num_heads", "qk_norm", "causal")
     models = (read_config(Path(config.init_from)).model, config.model)
-    if changed := difference(*({f"model.{name}": getattr(m, name) for name in same} for m in models)):
+    theirs, ours = ({f"model.{name}": getattr(m, name) for name in same} for m in models)
+    if changed := difference(theirs, ours):
         raise RunError(f"the weights of {config.init_from} are of another network ({'; '.join(changed)})")
     if not any(Path(config.init_from).glob("checkpoints/*/*/MANIFEST.json")):
         raise RunError(f"{config.init_from} has no weights yet; train it first")

@@ -78,16 +78,44 @@ def test_the_same_plan_may_come_again(tmp_path, config, dataset):
     assert run_directory.read_config(tmp_path / "new" / "run") == config
 
 
+def claimed(workdir, config, dataset):
+    """A run that has trained: a line of it is there."""
+    run_directory.claim(workdir, config, dataset, {})
+    (workdir / "metrics.jsonl").write_text("{}\n")
+
+
 def test_another_config_is_refused_field_by_field(tmp_path, config, dataset):
-    run_directory.claim(tmp_path, config, dataset, {})
+    claimed(tmp_path, config, dataset)
     before = contents(tmp_path)
     stages = (dataclasses.replace(config.stages[0], num_epochs=9), *config.stages[1:])
     other = dataclasses.replace(config, seed=4, stages=stages)
     with pytest.raises(RunError) as caught:
         run_directory.claim(tmp_path, other, dataset, {})
     text = str(caught.value)
-    assert "seed: 0 -> 4; stages[0].num_epochs: 2 -> 9" in text and "\n" not in text and "batch" not in text
+    assert "seed: the run has 0, you ask for 4; stages[0].num_epochs: the run has 2, you ask for 9" in text
+    assert "\n" not in text and "batch" not in text
     assert contents(tmp_path) == before
+
+
+def test_another_precision_goes_by_its_name(tmp_path, config, dataset):
+    claimed(tmp_path, config, dataset)
+    with pytest.raises(RunError, match=r"undo: precision: the run has \w+, you ask for bf16_products$"):
+        run_directory.check_unchanged(tmp_path, dataclasses.replace(config, precision="bf16_products"))
+
+
+@pytest.mark.parametrize("sign", ["metrics.jsonl", "checkpoints/1_foundational/1/MANIFEST.json"])
+def test_before_its_first_step_a_run_may_have_another_plan(tmp_path, config, dataset, sign):
+    """A directory whose training broke off while it compiled, or whose user was not served with the plan."""
+    other = dataclasses.replace(config, seed=4)
+    run_directory.claim(tmp_path, config, dataset, {})
+    (tmp_path / "plan.txt").write_text("of the first plan")
+    (tmp_path / "metrics.jsonl").touch()
+    run_directory.claim(tmp_path, other, dataset, {})
+    assert run_directory.read_config(tmp_path) == other and not (tmp_path / "plan.txt").exists()
+    (tmp_path / sign).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / sign).write_text("{}\n")
+    with pytest.raises(RunError, match="seed: the run has 4, you ask for 0"):
+        run_directory.claim(tmp_path, config, dataset, {})
 
 
 def test_how_often_it_speaks_and_saves_may_change(tmp_path, config, dataset):
@@ -100,22 +128,25 @@ def test_how_often_it_speaks_and_saves_may_change(tmp_path, config, dataset):
 def test_the_command_that_left_the_micro_batch_open_may_come_again(tmp_path, config, dataset):
     """What it came to is the run's; another size or budget is another plan."""
     begun = dataclasses.replace(config, micro_batch=2, memory_budget=6.4)
-    run_directory.claim(tmp_path, begun, dataset, {})
+    claimed(tmp_path, begun, dataset)
     for budget in (0.0, 6.4):
         auto = dataclasses.replace(config, micro_batch=0, memory_budget=budget)
         run_directory.check_unchanged(tmp_path, auto)
         assert run_directory.recorded(auto, tmp_path) == begun
     assert run_directory.recorded(config, tmp_path) == config
     for other, told in (
-        (dataclasses.replace(config, micro_batch=0, memory_budget=5.0), "memory_budget: 6.4 -> 5.0"),
-        (dataclasses.replace(begun, micro_batch=4), "micro_batch: 2 -> 4"),
+        (
+            dataclasses.replace(config, micro_batch=0, memory_budget=5.0),
+            "memory_budget: the run has 6.4, you ask for 5.0",
+        ),
+        (dataclasses.replace(begun, micro_batch=4), "micro_batch: the run has 2, you ask for 4"),
     ):
         with pytest.raises(RunError, match=told):
             run_directory.check_unchanged(tmp_path, other)
 
 
 def test_other_data_are_refused(tmp_path, config, dataset):
-    run_directory.claim(tmp_path, config, dataset, {})
+    claimed(tmp_path, config, dataset)
     book = dataset.info["book"] | {"sha256": "0" * 64}
     other = dataclasses.replace(dataset, info=dataset.info | {"book": book})
     with pytest.raises(RunError, match=r"was trained on other data.*book\.sha256"):
@@ -161,8 +192,9 @@ def leaves(tree):
     return [np.asarray(x) for x in jax.tree.leaves(tree)]
 
 
-def test_loads_the_newest_weights(smoke_run):
+def test_loads_the_newest_weights(smoke_run, capsys):
     run = run_directory.load(smoke_run)
+    assert capsys.readouterr().err == ""
     directory = smoke_run / "checkpoints" / "3_refinement"
     newest = checkpoint.steps(directory)[-1]
     assert run.checkpoint == f"3_refinement/{newest}"
@@ -175,15 +207,18 @@ def test_loads_the_newest_weights(smoke_run):
     assert run.forbidden[run.dataset.info["vocab_size"] :].all() and not run.forbidden.all()
 
 
-def test_load_passes_over_damage(copy):
+def test_load_passes_over_damage(copy, capsys):
     """Reading alone changes nothing: setting aside is the work of a resume."""
     last = copy / "checkpoints" / "3_refinement"
     newest, older = checkpoint.steps(last)[-1], checkpoint.steps(last)[-2]
     (last / str(newest) / "meta.json").write_text("{}")
     before = contents(copy)
     assert run_directory.load(copy).checkpoint == f"3_refinement/{older}"
+    assert f"not those of 3_refinement/{newest}, whose figures" in capsys.readouterr().err
     shutil.rmtree(last / str(older))
+    shutil.rmtree(last / str(newest))
     assert run_directory.load(copy).checkpoint.startswith("2_structural/")
+    assert f"not those of 3_refinement/{newest}, whose figures" in capsys.readouterr().err
     assert contents(copy).items() <= before.items()
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(RunError, match="has no intact checkpoint yet"):

@@ -42,8 +42,9 @@ def has_steps(workdir: Path) -> bool:
 
 def reported(workdir: Path) -> str | None:
     """<stage>/<step> whose figures report.json has; None where there is none, or it does not say."""
-    with contextlib.suppress(UserError):
-        return read_json(workdir / "report" / "report.json", UserError).get("checkpoint")
+    with contextlib.suppress(UserError, RecursionError):
+        where = read_json(workdir / "report" / "report.json", UserError).get("checkpoint")
+        return where if isinstance(where, str) else None
     return None
 
 
