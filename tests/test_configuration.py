@@ -179,7 +179,7 @@ def test_difference_names_every_field_that_differs():
     values.seed = 3
     assert difference(old, asdict(resolve(values))) == [
         "seed: 0 -> 3",
-        "stages[1].num_epochs: 2 -> 7",
+        "stages[1].num_epochs: 1 -> 7",
     ]
     values.stages = values.stages[:2]
     lines = difference(old, asdict(resolve(values)))

@@ -2,15 +2,84 @@
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
 from conftest import REPO, indivisible, launch_command, timeless
 
+from mdlm_jax.ui import processes
 from mdlm_jax.ui.metrics import read_lines
+
+
+def free_address() -> str:
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_processes_meet_whatever_their_order_and_whoever_else_calls(capsys):
+    address, met = free_address(), []
+    host, _, port = address.partition(":")
+
+    def come(index):
+        processes.meet(address, 3, index, 30)
+        met.append(index)
+
+    threads = {i: threading.Thread(target=come, args=(i,)) for i in range(3)}
+    for index in (1, 0):
+        threads[index].start()
+    for said in (b"GET / HTTP/1.1\r\n", b"mdlm 7\n", b"mdlm 1\n", b"mdlm 2\n", b""):
+        for _ in range(100):  # until the first one listens
+            with contextlib.suppress(ConnectionRefusedError):
+                with socket.create_connection((host, int(port))) as stranger:
+                    stranger.sendall(said)  # and goes, or never was one of ours
+                break
+            time.sleep(0.05)
+    time.sleep(0.5)
+    assert not met and "waiting for 1 more at 127.0.0.1:" in capsys.readouterr().err
+    threads[2].start()
+    for thread in threads.values():
+        thread.join(30)
+    assert sorted(met) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_who_waits_in_vain_ends_with_one_line(index, capsys):
+    with pytest.raises(processes.Lost, match=r"did not come to 127\.0\.0\.1:\d+ in time") as caught:
+        processes.meet(free_address(), 2, index, 0.3)
+    assert caught.value.code == 69 and "\n" not in str(caught.value)
+    assert "waiting for" in capsys.readouterr().err
+    processes.meet("nowhere:1", 1, 0)  # alone
+
+
+def test_an_address_that_is_taken_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(processes.ProcessesError, match=f"cannot wait at 127.0.0.1:{port} \\(.*in use"):
+            processes.meet(f"127.0.0.1:{port}", 2, 0, 1)
+
+
+def test_quiet_hides_the_output_of_the_process_alone(capfd):
+    with processes.quiet():
+        os.write(1, b"notice")
+        os.write(2, b"error")
+    os.write(1, b"mine")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("mine", "error")
+
+
+def test_a_signal_ends_who_waits_alone(child_env, tmp_path):
+    command = launch_command(tmp_path / "run", *PLAN, "--distributed", f"{free_address()},2,0")
+    with subprocess.Popen(command, cwd=REPO, env=child_env, stderr=subprocess.PIPE, text=True) as child:
+        told = [line for line in iter(child.stderr.readline, "") if line.startswith("waiting") and not
+                child.send_signal(signal.SIGINT)]  # fmt: skip
+    assert child.returncode == 130 and len(told) == 1
+
 
 PLAN = ["--config", "configs/three_stage.py:smoke", "--config.log_every=1", "--config.mesh=1,2"]
 PLAN += [f"--config.stages[{i}].num_epochs={n}" for i, n in enumerate((1, 1, 2))]
@@ -24,9 +93,7 @@ class Pair:
         self._options, self._env = [*PLAN, "--data", str(data)], env
 
     def begin(self, *extra) -> None:
-        with contextlib.closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = free_address()
         self.children = []
         for i, output in enumerate(self.outputs):
             options = [*self._options, "--distributed", f"{address},2,{i}", *(extra if i else ())]
