@@ -113,12 +113,14 @@ def _train_stages(config: Config, dataset: Dataset, workdir: Path, aids: Aids) -
     flops = [stage_flops(config, s) for s in stages]
     progress = PlanProgress(sum(flops))
     log = MetricLog(workdir, progress.say, aids.wandb)
+    progress.note = lambda: judge.noted(workdir, progress)
     try:
-        validate = held_out(config, dataset, workdir, "validation")
-        run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, compiled, aids)
-        state, notes = _from_where_it_stands(run)
-        progress.stop()
-        return _report(run, state, notes)
+        with judge.told(workdir):
+            validate = held_out(config, dataset, workdir, "validation")
+            run = _Run(config, dataset, workdir, stages, flops, validate, log, progress, stop, compiled, aids)
+            state, notes = _from_where_it_stands(run)
+            progress.stop()
+            return _report(run, state, notes)
     finally:
         progress.stop()
         log.close()
@@ -220,7 +222,7 @@ def _enter(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tuple[Tr
     state = run.place(state)
     if notes["roll_backs"]:
         state = _with_key(state, notes["roll_backs"])
-    after = _measure(run, state, "measuring again, as the next stage begins ...")
+    after = _measure(run, state, "measuring again, as the next stage begins")
     run.progress.say(f"Transition to {stage.directory}: weights unchanged, held-out {shown(after)}")
     entered = {f"bits_per_byte_{k}": v["bits_per_byte"] for k, v in (("before", before), ("after", after))}
     notes = NO_NOTES | {"roll_backs": notes["roll_backs"], "before": done, "entered": entered}
@@ -260,7 +262,8 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
     """Trains `stage` from its `state` to its last step, or to the end of its patience."""
     config, steps, before = run.config, stage.data.num_steps, notes["before"]
     if stage.config.self_training:  # as many rows, some of them others
-        stage, counts = mixed(config, run.dataset, run.workdir, stage, run.progress.say)
+        with run.progress.apart("writing and judging pseudo-examples"):
+            stage, counts = mixed(config, run.dataset, run.workdir, stage, run.progress.say)
         run.stages[stage.index] = stage
         if not int(state.step):
             run.log.write("self_training", stage.index, 0, before["steps"], counts)
@@ -271,9 +274,9 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
     per_stage = config.evaluation.per_stage
     evaluate_at = {round(steps * (i + 1) / per_stage) for i in range(per_stage)}
     if start < steps:
-        run.progress.say(f"{stage.directory}: {steps - start:,} steps; compiling ...")
         ready = run.compiled.pop(stage.index, None) if before == NO_NOTES["before"] else None
-        train_step = ready or compile_step(run.dataset, config, stage, notes)
+        with run.progress.apart(f"{stage.directory}: {steps - start:,} steps; compiling"):
+            train_step = ready or compile_step(run.dataset, config, stage, notes)
         held = measured(stage, train_step, run.workdir / "plan.txt", run.progress.say)
         if run.aids.debug_nans:  # what is compiled ahead cannot be done again operation by operation
             train_step = jitted_step(run.dataset, config, stage, notes, state)
@@ -317,7 +320,8 @@ def _train_stage(run: _Run, stage: Stage, state: TrainState, notes: Notes) -> tu
             run.log.write("validation", stage.index, step, before["steps"] + step, latest)
             run.progress.say(f"{stage.directory} step {step}/{steps}: held-out {shown(latest)}")
             if config.sample_tokens:
-                written = {"text": short_text(config, run.dataset, state.ema)}
+                with run.progress.apart("writing a short text"):
+                    written = {"text": short_text(config, run.dataset, state.ema)}
                 run.log.write("sample", stage.index, step, before["steps"] + step, written)
             if sound:
                 notes = judge.judged(stage, step, stage is run.stages[-1], notes)
@@ -350,17 +354,17 @@ def _fault(run: _Run, stage: Stage, step: int, notes: Notes, metrics: dict) -> E
     why = judge.diagnosis(stage, step, metrics)
     if notes["roll_backs"] == ROLL_BACKS:
         _status(run, "diverged", stage, step, notes["latest"])
-        return Diverged(f"{why}, after {ROLL_BACKS} roll-backs; {judge.ADVICE}")
+        return Diverged(f"{why}, after {ROLL_BACKS} roll-backs; {judge.advice(run.workdir)}")
     for later in checkpoint.steps(run.directory(stage)) if jax.process_index() == 0 else ():
         if later > notes["sound"]:
             checkpoint.remove(run.directory(stage) / str(later))
     return _RollBack(notes["roll_backs"] + 1, why)
 
 
-def _measure(run: _Run, state: TrainState, said: str = "measuring the validation chapters ...") -> dict:
+def _measure(run: _Run, state: TrainState, said: str = "measuring the validation chapters") -> dict:
     """The held-out figure of the average weights."""
-    run.progress.say(said)
-    return run.validate(state.ema)
+    with run.progress.apart(said):
+        return run.validate(state.ema)
 
 
 def _status(run: _Run, what: str, stage: Stage, step: int, latest: Notes) -> None:
@@ -371,14 +375,14 @@ def _report(run: _Run, state: TrainState, notes: Notes) -> dict[str, Any]:
     """The figures of the finished run, measured and written once; `notes` are those of its end."""
     path, stage, step = run.workdir / "report" / "report.json", run.stages[-1], int(state.step)
     if largest(not path.exists()):
-        run.progress.say("measuring the test chapters and the n-gram ...")
         path.parent.mkdir(exist_ok=True)
         done, latest = judge.passed(run.config, run.flops[-1], stage, state, notes), notes["latest"]
         if notes["chosen"] is not None:
             latest = {name: value for name, value in notes["best"].items() if name != "step"}
             state = checkpoint.restore(run.directory(stage) / str(notes["chosen"]), state, put=run.place)
         where = f"{stage.directory}/{int(state.step)}"
-        write_json(path, report(run.config, run.dataset, run.workdir, state.ema, latest, done, where))
+        with run.progress.apart("measuring the test chapters and the n-gram"):
+            write_json(path, report(run.config, run.dataset, run.workdir, state.ema, latest, done, where))
     written = read_json(path, RunError)
     run.progress.update(run.progress.total, "finished")
     _status(run, "finished", stage, step, written["validation"])

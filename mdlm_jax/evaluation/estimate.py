@@ -237,7 +237,8 @@ def measured(stage: Stage, train_step: jax.stages.Compiled, path: Path, say: Cal
     """Bytes of the program that trains `stage`, said, and written down in the plan.txt at `path`."""
     held, analysis = compiled_bytes(train_step), train_step.memory_analysis()
     state = getattr(analysis, "alias_size_in_bytes", 0)  # what it is given and returns in the same place
-    told = f"{stage.directory}: the compiled step takes {gigabytes(held)}, {gigabytes(state)} of it the state"
+    told = f"{stage.directory}: the compiled step takes {gigabytes(held)}"
+    told += f", {gigabytes(state)} of it the state" if state else ""  # --debug_nans keeps what it is given
     if told not in (text := path.read_text(encoding="utf-8")):
         write_text(path, f"{text}{told}\n")
     say(told)
@@ -271,8 +272,11 @@ def fit(
         if held <= budget * 1e9:
             return tried, {largest.index: compiled}
         told = f"compiled {gigabytes(held)}"
+    if needed.process >= budget * 1e9:
+        alone = f"the process by itself takes about {gigabytes(needed.process)}"
+        raise ConfigError(f"config.micro_batch=auto: {alone}, memory_budget is {gigabytes(budget * 1e9)}")
     raise ConfigError(
-        f"config.micro_batch=auto: one row at a time takes more than {budget:.2f} GB ({told}); "
+        f"config.micro_batch=auto: one row at a time takes more than {gigabytes(budget * 1e9)} ({told}); "
         "take a smaller model, remat=full with layers=scan, or a larger memory_budget"
     )
 

@@ -1,9 +1,11 @@
 """What is judged of a stage: its figures, its patience, its transition to the next, why it cannot go on."""
 
+import contextlib
 import datetime
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +19,8 @@ from mdlm_jax.evaluation.estimate import stage_flops
 from mdlm_jax.optimizer import schedule
 from mdlm_jax.train_state import Guard, TrainState
 from mdlm_jax.ui.progress import PlanProgress
-from mdlm_jax.ui.values import UserError
+from mdlm_jax.ui.values import UserError, read_json, write_json
+from mdlm_jax.ui.whole import newest
 
 Notes = dict[str, Any]
 
@@ -37,7 +40,11 @@ NO_NOTES: Notes = {
 }
 
 
-ADVICE = "the last checkpoint is intact: lower config.optimizer.learning_rate (in a new --workdir)"
+def advice(workdir: Path) -> str:
+    """What to do about a run that has diverged, and which weights there are."""
+    found = newest(workdir)
+    there = f"its last checkpoint is {found}" if found else "it has no checkpoint yet"
+    return f"{there}; lower config.optimizer.learning_rate (in a new --workdir)"
 
 
 class Stopped(UserError):
@@ -71,8 +78,42 @@ def status(progress: PlanProgress, what: str, stage: Stage, step: int, latest: N
         "share_done": progress.done / progress.total,
         "eta_seconds": round(progress.eta(), 1),
         "bits_per_byte": latest.get("bits_per_byte"),
-        "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "doing": progress.doing if what == "running" else "",
+        "updated": _now(),
     }
+
+
+def noted(workdir: Path, progress: PlanProgress) -> None:
+    """STATUS.json with what goes on beside the steps; `status` writes all of it again."""
+    there = _status_of(workdir)
+    if progress.doing or there.get("doing"):
+        now = {"doing": progress.doing, "eta_seconds": round(progress.eta(), 1), "updated": _now()}
+        write_json(workdir / "STATUS.json", there | now | ({"state": "running"} if progress.doing else {}))
+
+
+@contextlib.contextmanager
+def told(workdir: Path) -> Iterator[None]:
+    """Writes into STATUS.json how training ends where an error ends it that is known."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except (UserError, OSError) as error:
+        state = "diverged" if isinstance(error, Diverged) else "failed"
+        there = _status_of(workdir) | {"state": state, "doing": "", "why": str(error), "updated": _now()}
+        with contextlib.suppress(OSError):  # the disk may be full
+            write_json(workdir / "STATUS.json", there)
+        raise
+
+
+def _status_of(workdir: Path) -> Notes:
+    with contextlib.suppress(UserError):
+        return read_json(workdir / "STATUS.json", UserError)
+    return {}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def first_rate(stage: Stage, notes: Notes) -> float:

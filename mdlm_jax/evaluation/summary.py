@@ -118,7 +118,7 @@ def read(path: Path) -> dict[str, Any]:
     run["seconds"] = seconds = max(0.0, time.time() - max((f.st_mtime for f in files.values()), default=0.0))
     run["age"] = clock(seconds) if seconds < 2 * 86400 else f"{seconds / 86400:.0f} days"
     said, begun = run.get("STATUS.state"), any(name.startswith("checkpoints/") for name in files)
-    ended = said in ("finished", "stopped", "diverged")
+    ended = said in ("finished", "stopped", "diverged", "failed")
     state = said if ended else "killed" if said or begun else "no weights yet"
     state = state if claimed else "prepared, no training yet"
     run["state"] = "running" if said != "finished" and in_training(path) else state
@@ -157,6 +157,7 @@ def show(path: Path) -> str:
     run["samples"] = sum(name.startswith("samples/") and name.endswith(".txt") for name in run["files"])
     found = (re.match(r"checkpoints/(\d+_\w+)/(\d+)/", name) for name in run["files"])
     lines = [("Run", "{path}: {state}, {size}, updated {age} ago"), ("Progress", PROGRESS)]
+    lines += [("Why", "{STATUS.why}")] * (run["state"] in ("diverged", "failed"))
     lines += [("Command", "{command.txt}"), ("Book", BOOK)]
     lines += [("Model", f"{{kind}}, {SHAPE}, {{config.model.seq_len}} positions, {{config.precision}}")]
     for name in (name for name in run if re.fullmatch(r"config\.stages\[\d+\]\.name", name)):

@@ -1,12 +1,16 @@
 """Where numbers go: metrics.jsonl, and TensorBoard events by clu's writers. No jax."""
 
+import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mdlm_jax.ui.curves import Curves, WandbWriter, make_writer
 from mdlm_jax.ui.values import naming, write_text
+
+Entry = dict[str, Any]
 
 
 class MetricLog:
@@ -51,3 +55,31 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except ValueError:  # cut off by a kill
             return
+
+
+class Tail:
+    """The whole lines of a file of JSON objects as it grows; from the start where it was replaced or cut."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.entries: list[Entry] = []
+        self._inode, self._offset = -1, 0
+
+    def read(self) -> list[Entry]:
+        """The objects of all whole lines so far; none where there is no file."""
+        data = b""
+        with contextlib.suppress(OSError), open(self.path, "rb") as file:
+            told = os.fstat(file.fileno())
+            if told.st_ino != self._inode or told.st_size < self._offset:
+                self.entries, self._inode, self._offset = [], told.st_ino, 0
+            file.seek(self._offset)
+            data = file.read()
+        if not data and not self.path.exists():
+            self.entries, self._inode, self._offset = [], -1, 0
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.split(b"\n"):
+            with contextlib.suppress(ValueError, RecursionError):
+                if isinstance(entry := json.loads(line), dict):
+                    self.entries.append(entry)
+        return self.entries

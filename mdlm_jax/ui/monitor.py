@@ -10,7 +10,6 @@ import datetime
 import json
 import math
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -25,6 +24,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mdlm_jax.frames import printable
+from mdlm_jax.ui import whole
+from mdlm_jax.ui.metrics import Entry, Tail
 from mdlm_jax.ui.progress import clock
 from mdlm_jax.ui.terminal import DIM, MEASURE, alternate_screen, bar, interactive, paragraph
 
@@ -32,7 +33,6 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 EVERY = 0.5  # seconds between two looks
 # What a page holds, from what is best to what fits a low terminal: facts, held-out figures, empty lines.
 PAGES = ((True, 6, True), (False, 6, True), (False, 1, True), (False, 1, False))
-Entry = dict[str, Any]
 
 
 def number(value: Any) -> float | None:
@@ -50,40 +50,12 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(BLOCKS[round((mean - low) / span * 7) if span else 0] for mean in means)
 
 
-class Tail:
-    """The whole lines of a file of JSON objects as it grows; from the start where it was replaced or cut."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.entries: list[Entry] = []
-        self._inode, self._offset = -1, 0
-
-    def read(self) -> list[Entry]:
-        """The objects of all whole lines so far; none where there is no file."""
-        data = b""
-        with contextlib.suppress(OSError), open(self.path, "rb") as file:
-            told = os.fstat(file.fileno())
-            if told.st_ino != self._inode or told.st_size < self._offset:
-                self.entries, self._inode, self._offset = [], told.st_ino, 0
-            file.seek(self._offset)
-            data = file.read()
-        if not data and not self.path.exists():
-            self.entries, self._inode, self._offset = [], -1, 0
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.split(b"\n"):
-            with contextlib.suppress(ValueError, RecursionError):
-                if isinstance(entry := json.loads(line), dict):
-                    self.entries.append(entry)
-        return self.entries
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What is known of a run at one moment; None, empty or 0 where it is not."""
 
     path: str
-    state: str  # waiting, setting up, running, stopped or finished
+    state: str  # waiting, setting up, running, stopped, diverged, failed or finished
     facts: list[str] = dataclasses.field(default_factory=list)  # of plan.txt: the book, the plan
     stage: str = ""
     step: int = 0
@@ -96,12 +68,15 @@ class Run:
     final: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # of the report
     sample: tuple[str, str] = ("", "")  # checkpoint, text
     gauges: str = ""  # memory, and the share of steps whose gradients were clipped
+    doing: str = ""  # beside the steps: compiling, measuring
+    why: str = ""  # it has diverged or failed
 
     @property
     def advice(self) -> str:
         """What a person may do about its state."""
         command = f"python launch.py --workdir {shlex.quote(self.path)}"
-        return f"resume with {command}" if self.state == "stopped" else ""
+        resume = {"stopped": f"resume with {command}", "failed": f"then resume with {command}"}
+        return "; ".join(filter(None, (self.why, resume.get(self.state))))
 
 
 def line(text: str) -> str:
@@ -144,7 +119,9 @@ class Monitor:
         final = [("byte 5-gram", _figure(ngram, "validation")), ("test", _figure(report.get("test")))]
         final += [("test, byte 5-gram", _figure(ngram, "test"))]
         state = ("running" if status else "setting up") if training else "stopped"
-        state = "finished" if status.get("state") == "finished" else state
+        said, why = status.get("state"), ""
+        if said == "finished" or (not training and said in ("diverged", "failed")):
+            state, why = said, line(str(status.get("why", "")))
         return Run(
             path,
             state,
@@ -164,6 +141,8 @@ class Monitor:
             [(label, figure) for label, figure in final if figure],
             sample if sample[1] else _sample(entries, [*epochs]),
             _gauges(entries),
+            line(str(status.get("doing", ""))) if state == "running" else "",
+            why,
         )
 
     def _facts(self) -> list[str]:
@@ -196,11 +175,12 @@ def _gauges(entries: list[Entry]) -> str:
 
 
 def _eta(status: Entry, now: float) -> float | None:
-    """Seconds that are left now by what the status said when it was written."""
+    """Seconds that are left now by what the status said when it was written; None where that has passed."""
     eta = number(status.get("eta_seconds"))
     with contextlib.suppress(LookupError, ValueError, TypeError, OverflowError):
         then = datetime.datetime.fromisoformat(status["updated"]).timestamp()
-        return max(eta - max(now - then, 0.0), 0.0) if eta else None
+        left = (eta or 0.0) - (0.0 if status.get("doing") else max(now - then, 0.0))
+        return left if left > 0 else None
     return eta or None
 
 
@@ -238,6 +218,7 @@ def page(run: Run, width: int, note: str = "", facts: bool = True, figures: int 
         share = f"  {100 * run.share:.0f} %{_eta_told(run)}"
         lines += [*[Text()] * bool(run.facts and facts), *paragraph(progress(run), width)]
         lines += [bar(run.share, max(width - len(share), 1)).append(share)]
+    lines += paragraph(run.doing, width, DIM)
     if run.losses:
         first, last = f"{run.losses[0]:.2f} ", f" {run.losses[-1]:.2f}"
         curve = sparkline(run.losses, max(width - len(first + last), 1))
@@ -285,6 +266,8 @@ def changes(before: Run | None, run: Run) -> list[str]:
     told = []
     if before is None or before.state != run.state:
         told.append(f"{run.path}: {run.state}{'; ' * bool(run.advice)}{run.advice}")
+    if run.doing and (before is None or before.doing != run.doing):
+        told.append(run.doing)
     if run.stage and (before is None or f"{before.share:.2f}" != f"{run.share:.2f}"):
         loss = f"  loss {run.losses[-1]:.3f}" if run.losses else ""
         told.append(f"{100 * run.share:5.1f} %  {progress(run)}{loss}{_eta_told(run)}")
@@ -307,12 +290,6 @@ class Writer:
         self._tried = ""
         self._child: subprocess.Popen[bytes] | None = None
 
-    def newest(self) -> str:
-        """The newest checkpoint, as <stage>/<step>; empty where there is none."""
-        found = (p.parent for p in self.workdir.glob("checkpoints/*/*/MANIFEST.json"))
-        known = [re.fullmatch(r"(\d+)_\w+/(\d+)", f"{p.parent.name}/{p.name}") for p in found]
-        return max((x for x in known if x), key=lambda x: (int(x[1]), int(x[2])), default=[""])[0]
-
     def look(self) -> bool:
         """Takes what has been written, and begins with a newer checkpoint; whether there is more to come."""
         if self._child is not None:
@@ -323,7 +300,7 @@ class Writer:
             with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
                 told = json.loads(out)
                 self.sample = str(told["checkpoint"]), str(told["text"])
-        newest = self.newest()
+        newest = whole.newest(self.workdir)
         if newest in ("", self._tried) or not self.command:
             return False
         self._tried = newest

@@ -1,7 +1,9 @@
 """Progress with an ETA for the whole plan: a live bar on a terminal, else periodic lines. No jax."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -22,12 +24,27 @@ class PlanProgress:
         self.total, self.done, self._line_every = total, 0.0, line_every
         self._began, self._began_at = time.monotonic(), 0.0
         self._last_line = time.monotonic()
+        self.doing = ""  # beside the steps: compiling, measuring
+        self.note: Callable[[], object] = lambda: None  # called when that changes
         self._bar: Progress | None = None
         if (console := Console(stderr=True)).is_terminal:
             columns = BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
             self._bar = Progress(TextColumn("{task.description}", markup=False), *columns, console=console)
             self._task = self._bar.add_task("setting up", total=total)
             self._bar.start()
+
+    @contextlib.contextmanager
+    def apart(self, doing: str) -> Iterator[None]:
+        """Says what goes on beside the steps; the time that it takes has no part in the pace."""
+        self.say(f"{doing} ...")
+        outer, began, self.doing = self.doing, time.monotonic(), doing
+        self.note()
+        try:
+            yield
+        finally:
+            self.doing = outer
+            self._began += 0.0 if outer else time.monotonic() - began
+            self.note()
 
     def eta(self) -> float:
         """Seconds left at the pace since the start of this process; 0 before there is one."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 from pathlib import Path
 
 from mdlm_jax.ui.values import UserError, read_json
@@ -38,6 +39,13 @@ def has_steps(workdir: Path) -> bool:
     lines = workdir / "metrics.jsonl"
     trained = (lines.exists() and lines.stat().st_size) or any(workdir.glob(f"checkpoints/*/*/{MANIFEST}"))
     return (workdir / "config.json").exists() and bool(trained)
+
+
+def newest(workdir: Path) -> str:
+    """The newest checkpoint, as <stage>/<step>; empty where there is none."""
+    found = (p.parent for p in workdir.glob(f"checkpoints/*/*/{MANIFEST}"))
+    known = [re.fullmatch(r"(\d+)_\w+/(\d+)", f"{p.parent.name}/{p.name}") for p in found]
+    return max((x for x in known if x), key=lambda x: (int(x[1]), int(x[2])), default=[""])[0]
 
 
 def reported(workdir: Path) -> str | None:
