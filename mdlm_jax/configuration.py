@@ -107,6 +107,7 @@ class Config:
     precision: str = field(
         "auto, float32, bf16 (params and compute; float32 master), float16 (too), bf16_products (for CPUs)",
         choices=("auto", "float32", "bf16", "float16", "bf16_products"),
+        words={"fp16": "float16", "half": "float16", "fp32": "float32", "bfloat16": "bf16"},
     )
     batch_size: int = field("rows of seq_len positions in an optimizer step", least=1)
     micro_batch: int = field(
@@ -121,7 +122,7 @@ class Config:
         "share of rows with mask rates over (0,1) under mask_schedule=curriculum", least=0, most=1
     )
     label_smoothing: float = field(
-        "share of the target spread over the vocabulary in training; 0 is off", least=0, most=1
+        "share of the target spread over the vocabulary in training; 0 is off", least=0, most=0.9
     )
     log_every: int = field("optimizer steps between log lines", least=1)
     checkpoint_every: int = field("optimizer steps between checkpoints inside a stage", least=1)

@@ -21,9 +21,12 @@ def mixed(
     if config.soft_masking:  # of middling importance
         found = [np.stack([ids, np.full_like(ids, 50)], axis=1) for ids in found]
     data, replaced = mix(stage.data, found, share, stage.config.num_epochs, config.seed)
-    counts = {name.replace(" ", "_"): number for name, number in made.info["verdicts"].items()}
+    verdicts = made.info["verdicts"]
+    counts = {name.replace(" ", "_"): number for name, number in verdicts.items()}
     counts |= {"made": made.info["made"], "share": replaced / len(data.source)}
-    say(f"self-training: {counts['kept']} of {counts['made']} passages, {counts['share']:.1%} of the rows")
+    refused = ", ".join(f"{number} {name}" for name, number in verdicts.items() if name != "kept")
+    told = f"self-training: {counts['kept']} of {counts['made']} passages, {counts['share']:.1%} of the rows"
+    say(f"{told}; the rest: {refused}")
     return dataclasses.replace(stage, data=data), counts
 
 

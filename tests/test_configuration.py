@@ -86,6 +86,7 @@ BAD = [
     ("stages[1].self_training", 0.2, "config.stages[1].self_training=0.2 is for a refinement stage with one"),
     ("mask_schedule", "linear", "config.mask_schedule must be one of mdlm, curriculum"),
     ("full_range_fraction", 1.5, "config.full_range_fraction must be at most 1, not 1.5"),
+    ("label_smoothing", 1, "config.label_smoothing must be at most 0.9, not 1.0"),
     ("label_smoothing", -0.1, "config.label_smoothing must be at least 0, not -0.1"),
     ("log_every", 0, "config.log_every must be at least 1"),
     ("checkpoint_every", -1, "config.checkpoint_every must be at least 1"),

@@ -162,8 +162,10 @@ def test_auto_is_the_largest_micro_batch_that_fits(dataset, monkeypatch):
     roomy = replace(config, memory_budget=four / 1e9 + 0.01)
     assert fit(roomy, stages, compile_step)[0] == replace(roomy, micro_batch=2)
     assert [micro for micro, _ in asked] == [4, 2]
-    with pytest.raises(ConfigError, match=r"one row at a time takes more than 1.00 GB .estimated 1.5"):
-        fit(replace(config, memory_budget=1.0), stages, compile_step)
+    with pytest.raises(ConfigError, match=r"one row at a time takes more than 1.50 GB .estimated 1.5"):
+        fit(replace(config, memory_budget=1.500001), stages, compile_step)
+    with pytest.raises(ConfigError, match=r"memory_budget is 1.0 MB, and Python and XLA .* about 1.50 GB"):
+        fit(replace(config, memory_budget=0.001), stages, compile_step)
     monkeypatch.setattr(estimate, "device_memory", lambda: 4 * 10**9)
     found, _ = fit(config, stages, compile_step)
     assert found.memory_budget == pytest.approx(4 * estimate.MEMORY_SHARE) and found.micro_batch == 4

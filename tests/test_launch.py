@@ -150,7 +150,7 @@ def test_the_screen_before_training_and_the_figures_after(smoke_run, shared):
         assert word in shown
     parts = r"Memory [\d.]+ GB, estimated: state [\d.]+ MB, step .*gradients .*activations .*logits .*process"
     assert re.search(parts, shown)
-    assert "A short book: from 2,8" in shown
+    assert "A short book, 2,8" in shown
     details = (smoke_run / "plan.txt").read_text(encoding="utf-8")
     assert all(
         word in details for word in ("FLOPs", "Ccrit", "extrapolation", "stage 3, refinement", "formula")

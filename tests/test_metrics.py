@@ -11,9 +11,10 @@ import sys
 import pytest
 from conftest import REPO
 
+import launch
 from mdlm_jax.evaluation.summary import WRITTEN
 from mdlm_jax.ui import metrics
-from mdlm_jax.ui.curves import Curves, WandbWriter
+from mdlm_jax.ui.curves import Curves
 from mdlm_jax.ui.values import UserError
 
 WANTED = {
@@ -265,5 +266,8 @@ def test_weights_and_biases_offline(tmp_path, child_env):
 
 def test_weights_and_biases_where_it_is_not(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="wandb is not installed"):
-        WandbWriter(tmp_path)
+    monkeypatch.chdir(REPO)
+    arguments = ["--config", "configs/three_stage.py:smoke", "--workdir", str(tmp_path / "run"), "--wandb"]
+    with pytest.raises(UserError, match=r"wandb is not installed; in the checkout: pip install -e"):
+        launch.launch(arguments)
+    assert not (tmp_path / "run").exists()  # nothing is prepared first

@@ -25,6 +25,7 @@ from mdlm_jax.train_state import (
     make_loss,
     make_train_step,
 )
+from mdlm_jax.ui.values import UserError
 
 SPECIAL = {"pad": 0, "mask": 1, "sep": 2, "eos": 3}
 ROWS = 2  # of a batch: enough for a step, and cheap at every size
@@ -106,6 +107,13 @@ def check(config: Config) -> list[Row]:
     rows += [Row("weights after it", "finite" if finite else "NOT finite", "finite", finite)]
     change = float(metrics["update_norm"])
     return [*rows, Row("their change (norm)", f"{change:.3g}", "above 0", change > 0)]
+
+
+def verdict(rows: list[Row]) -> str:
+    """The last line of the table. Raises UserError where something is not as it should be."""
+    if wrong := [row.name for row in rows if not row.good]:
+        raise UserError(f"the network is not what it should be: {', '.join(wrong)}")
+    return f"all {sum(bool(row.wanted) for row in rows)} checks good"
 
 
 def table(rows: list[Row]) -> list[str]:

@@ -257,6 +257,9 @@ def fit(
     budget = config.memory_budget or MEMORY_SHARE * (device_memory() or 0) / 1e9
     if not budget:
         raise ConfigError("config.micro_batch=auto: the device does not tell its memory; set memory_budget")
+    if jax.default_backend() == "cpu" and budget * 1e9 <= PROCESS:
+        alone = f"memory_budget is {gigabytes(budget * 1e9)}, and Python and XLA by themselves take about"
+        raise ConfigError(f"config.micro_batch=auto: {alone} {gigabytes(PROCESS)}; take a larger one")
     told = ""
     devices = make_mesh(config).size
     for micro in (n for n in range(config.batch_size, 0, -1) if config.batch_size % (n * devices) == 0):
@@ -272,9 +275,6 @@ def fit(
         if held <= budget * 1e9:
             return tried, {largest.index: compiled}
         told = f"compiled {gigabytes(held)}"
-    if needed.process >= budget * 1e9:
-        alone = f"the process by itself takes about {gigabytes(needed.process)}"
-        raise ConfigError(f"config.micro_batch=auto: {alone}, memory_budget is {gigabytes(budget * 1e9)}")
     raise ConfigError(
         f"config.micro_batch=auto: one row at a time takes more than {gigabytes(budget * 1e9)} ({told}); "
         "take a smaller model, remat=full with layers=scan, or a larger memory_budget"

@@ -10,7 +10,8 @@ SHORT = 20_000  # words; with fewer, tiny wrote no sentences (docs/results.md)
 def about_length(info: dict[str, Any]) -> list[str]:
     """A line for the owner of a short book."""
     words = sum(info["words"].values())
-    told = f"A short book: from {words:,} words tiny learns no sentences; {SHORT:,} and more are better."
+    told = f"A short book, {words:,} words: from so few the plan tiny, the one that was tried, learned no "
+    told += f"sentences; {SHORT:,} and more are better."
     return [told] if words < SHORT else []
 
 

@@ -157,7 +157,7 @@ def show(path: Path) -> str:
     run["samples"] = sum(name.startswith("samples/") and name.endswith(".txt") for name in run["files"])
     found = (re.match(r"checkpoints/(\d+_\w+)/(\d+)/", name) for name in run["files"])
     lines = [("Run", "{path}: {state}, {size}, updated {age} ago"), ("Progress", PROGRESS)]
-    lines += [("Why", "{STATUS.why}")] * (run["state"] in ("diverged", "failed"))
+    lines += [("Why", "{STATUS.why}")] * (run.get("STATUS.state") == run["state"].partition(",")[0])
     lines += [("Command", "{command.txt}"), ("Book", BOOK)]
     lines += [("Model", f"{{kind}}, {SHAPE}, {{config.model.seq_len}} positions, {{config.precision}}")]
     for name in (name for name in run if re.fullmatch(r"config\.stages\[\d+\]\.name", name)):

@@ -61,14 +61,12 @@ class EventWriter:
 class WandbWriter:
     """The same names on a run of Weights & Biases; a resumed process goes on with the run of the directory.
 
-    WANDB_MODE=offline keeps everything in `directory`/wandb. Raises UserError where wandb is not installed.
+    WANDB_MODE=offline keeps everything in `directory`/wandb. `debugging.Aids` knows whether it is installed.
     """
 
     def __init__(self, directory: Path):
-        try:
-            import wandb
-        except ImportError:
-            raise UserError("--wandb: wandb is not installed; pip install 'mdlm-jax[wandb]'") from None
+        import wandb
+
         known = sorted(directory.glob("wandb/*run-*-*"))
         self._run = wandb.init(
             project="mdlm_jax",

@@ -1,6 +1,7 @@
 """Aids for one process that trains: none of them is a field of the plan, none changes what is trained."""
 
 import contextlib
+import importlib.util
 import re
 import sys
 import traceback
@@ -11,6 +12,7 @@ from typing import Any
 from mdlm_jax.ui.values import UserError
 
 SPAN = "10:15"  # steps of a profile, unless others are given
+ENORMOUS = 100.0  # a weight or a loss beyond this was on its way to infinity (a loss begins near ln V = 10)
 
 
 class NotANumber(UserError):
@@ -40,7 +42,10 @@ def location(error: BaseException) -> str:
 
 
 class Aids:
-    """What a person may switch on for one process: see launch.py's flags of these names."""
+    """What a person may switch on for one process: see launch.py's flags of these names.
+
+    Raises UserError where wandb is asked for and not installed.
+    """
 
     def __init__(
         self,
@@ -49,9 +54,12 @@ class Aids:
         profile: tuple[int, int] | None = None,
         wandb: bool = False,
     ):
+        if wandb and importlib.util.find_spec("wandb") is None:
+            raise UserError("--wandb: wandb is not installed; in the checkout: pip install -e '.[wandb]'")
         self.blocking, self.debug_nans, self.profile, self.wandb = blocking, debug_nans, profile, wandb
         self._workdir = Path()
         self._steps = 0
+        self._loss: Any = 0.0  # of the step before
         self._tracing = False
 
     @contextlib.contextmanager
@@ -85,7 +93,10 @@ class Aids:
             if self.blocking or (self._tracing and self.profile and self._steps == self.profile[1]):
                 jax.block_until_ready(done)
         except FloatingPointError as error:
-            raise NotANumber(f"{where}: {self._first_nan(train_step, state, batch, error)}") from error
+            told = f"{where}: {self._first_nan(train_step, state, batch, error)}"
+            raise NotANumber(told + self._grown(state)) from error
+        if self.debug_nans:
+            self._loss = done[1]["loss"]
         if self._tracing and self.profile and self._steps == self.profile[1]:
             self._end_trace()
         return done
@@ -100,6 +111,17 @@ class Aids:
         except FloatingPointError as found:
             return location(found)
         return f"{location(error)} (not when each operation is done by itself)"
+
+    def _grown(self, state: Any) -> str:
+        """What to do where it was training itself that went wrong, not an operation: the figures before."""
+        import jax
+        import jax.numpy as jnp
+
+        floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+        found = {"weight": max((float(abs(x).max()) for x in floats), default=0.0), "loss": float(self._loss)}
+        large = [f"a {name} of {value:.3g}" for name, value in found.items() if value > ENORMOUS]
+        lower = "; lower config.optimizer.learning_rate (in a new --workdir)"
+        return f"; before it {' and '.join(large)}{lower}" if large else ""
 
     def _end_trace(self) -> None:
         if self._tracing:

@@ -218,7 +218,7 @@ def page(run: Run, width: int, note: str = "", facts: bool = True, figures: int 
         share = f"  {100 * run.share:.0f} %{_eta_told(run)}"
         lines += [*[Text()] * bool(run.facts and facts), *paragraph(progress(run), width)]
         lines += [bar(run.share, max(width - len(share), 1)).append(share)]
-    lines += paragraph(run.doing, width, DIM)
+    lines += paragraph(run.doing, width, DIM) * bool(run.doing)
     if run.losses:
         first, last = f"{run.losses[0]:.2f} ", f" {run.losses[-1]:.2f}"
         curve = sparkline(run.losses, max(width - len(first + last), 1))
