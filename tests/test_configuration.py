@@ -200,3 +200,10 @@ def test_auto_stands_for_a_micro_batch_of_zero():
     causal.model.causal = True
     with pytest.raises(ConfigError, match="that is not causal"):
         resolve(causal)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [("fp16", "float16"), ("half", "float16"), ("fp32", "float32"), ("BFloat16", "bf16")]
+)
+def test_precisions_have_their_other_names(given, name):
+    assert resolve(changed("precision", given)).precision == name

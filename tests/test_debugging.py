@@ -53,7 +53,25 @@ def test_the_first_nan_is_found_inside_a_compiled_loop(tmp_path, monkeypatch):
     told = str(caught.value)
     assert told.startswith("step 7 of 1_toy: ") and "encountered in sqrt" in told and "\n" not in told
     assert "test_debugging.py" in told and "jnp.sqrt(x - 1)" in told
-    assert caught.value.code == 3
+    assert caught.value.code == 3 and "learning_rate" not in told
+
+
+@pytest.mark.parametrize(
+    ("weight", "loss", "told"),
+    [
+        (1e6, 3.0, "; before it a weight of 1e+06; lower config.optimizer.learning_rate"),
+        (2.0, 500.0, "; before it a loss of 500; lower config.optimizer.learning_rate"),
+        (2.0, 3.0, ""),
+    ],
+)
+def test_a_nan_of_weights_that_had_grown_asks_for_a_lower_rate(tmp_path, weight, loss, told):
+    aids, state = Aids(debug_nans=True), {"params": jnp.float32([1, -weight]), "step": jnp.int32(10**6)}
+    with pytest.raises(NotANumber) as caught, aids.at_work(tmp_path):
+        aids.step(lambda s, _: (s, {"loss": jnp.float32(loss)}), state, None, "step 1 of 1_toy")
+        aids.step(lambda s, b: jnp.log(b), state, jnp.float32(-1), "step 2 of 1_toy")
+    assert str(caught.value).partition("_toy: ")[2].partition(";")[2] == told.removeprefix(";") + (
+        " (in a new --workdir)" if told else ""
+    )
 
 
 def test_without_the_aid_nothing_is_looked_for(tmp_path):
@@ -163,6 +181,9 @@ def test_the_architecture_of_a_toy_is_as_it_should_be(causal):
     assert all(row.good for row in rows.values()), rows
     assert rows["tokens that move position 6"].found == f"7 before and {0 if causal else 5} after"
     assert rows["parameters"].wanted.startswith(f"{rows['parameters'].found} by")
+    assert architecture.verdict(list(rows.values())) == "all 8 checks good"
+    with pytest.raises(UserError, match="not what it should be: a, c"):
+        architecture.verdict([architecture.Row(n, "", "", n not in "ac") for n in "abc"])
     assert architecture.table([architecture.Row("a", "b", "c", False)]) == ["NO  a  b  c"]
     # A network that sees what it should not is found.
     other = toys.config(toys.dataclasses.replace(model, causal=not causal, vocab_rows=64))

@@ -13,8 +13,9 @@ from test_train import arrays, last_checkpoints, light, small, written  # noqa: 
 from configs import three_stage
 from mdlm_jax import train
 from mdlm_jax.configuration import resolve
+from mdlm_jax.curriculum import plan
 from mdlm_jax.data import RowSource, StageData, open_dataset
-from mdlm_jax.self_training import mix
+from mdlm_jax.self_training import mix, mixed
 from mdlm_jax.ui import metrics
 
 SPECIAL = {"pad": 0, "mask": 1, "sep": 2, "eos": 3}
@@ -39,6 +40,22 @@ def test_a_share_of_the_rows_is_replaced(number, passages, share, epochs, seed):
     assert [int(row[0][0]) for row in again.source.rows] == firsts
 
 
+def test_it_is_said_why_the_others_were_refused(dataset_dir, tmp_path, monkeypatch):
+    dataset, said = open_dataset(dataset_dir), []
+    verdicts = {"kept": 6, "spare": 0, "too plain": 90, "too odd": 50, "copied": 16}
+    info = dataset.info | {"verdicts": verdicts, "made": 162}
+    made = dataclasses.replace(dataset, info=info)
+    monkeypatch.setattr("mdlm_jax.self_training.shard", lambda *_: made)  # model-written: minutes
+    config = small(three_stage)
+    stage = plan(config, dataset)[0]
+    config_of = dataclasses.replace(stage.config, self_training=0.1)
+    _, counts = mixed(config, dataset, tmp_path, dataclasses.replace(stage, config=config_of), said.append)
+    assert counts["too_odd"] == 50 and counts["made"] == 162
+    [told] = said
+    assert told.startswith("self-training: 6 of 162 passages")
+    assert told.endswith("; the rest: 0 spare, 90 too plain, 50 too odd, 16 copied")
+
+
 @indivisible
 @pytest.mark.soak
 def test_a_run_that_is_stopped_after_its_pseudo_examples_ends_the_same(
@@ -48,8 +65,8 @@ def test_a_run_that_is_stopped_after_its_pseudo_examples_ends_the_same(
     monkeypatch,
 ):
     config, shares = small(three_stage), (0.0, 0.5)
-    plan = zip(resolve(three_stage.get_config("smoke")).stages[1:], shares, strict=True)
-    stages = tuple(dataclasses.replace(s, num_epochs=2, self_training=share) for s, share in plan)
+    staged = zip(resolve(three_stage.get_config("smoke")).stages[1:], shares, strict=True)
+    stages = tuple(dataclasses.replace(s, num_epochs=2, self_training=share) for s, share in staged)
     config, dataset = (
         dataclasses.replace(config, stages=stages, checkpoint_every=4),
         open_dataset(dataset_dir),

@@ -20,7 +20,7 @@ from mdlm_jax.ui.values import UserError
 
 AGREED = (0, 3, 75, 130)  # exit codes with which all processes end at the same step
 PATIENCE = 300  # seconds that a process waits for the others to come
-SILENCE = 100  # seconds after which a process that is not heard of is lost; a machine may be that busy
+SILENCE = 30  # seconds after which a process that is not heard of is lost (jax: 100)
 LOST = re.compile(r"gloo|nccl|coordination|UNAVAILABLE|DEADLINE_EXCEEDED|connection", re.IGNORECASE)
 
 
