@@ -78,7 +78,7 @@ def status(progress: PlanProgress, what: str, stage: Stage, step: int, latest: N
         "share_done": progress.done / progress.total,
         "eta_seconds": round(progress.eta(), 1),
         "bits_per_byte": latest.get("bits_per_byte"),
-        "doing": progress.doing if what == "running" else "",
+        "doing": progress.doing,
         "updated": _now(),
     }
 
