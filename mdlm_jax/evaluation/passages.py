@@ -109,10 +109,12 @@ def forms(pieces: list[str], words: int) -> np.ndarray:
     return np.column_stack([first, last, inside - space.reshape(-1, 3)])
 
 
-def room(pieces: list[str], words: int) -> int:
-    """How many passages of `words` words stand in the text without overlapping."""
-    free = "".join(" x"[bool(piece)] for piece in pieces)
-    return sum(len(run) // words for run in free.split())
+def check_room(book: Passages, number: int, words: int) -> None:
+    """Raises PassagesError where so many passages do not stand in the text without overlapping."""
+    stretches = "".join(" x"[bool(piece)] for piece in book.pieces).split()
+    if (room := sum(len(stretch) // words for stretch in stretches)) < number:
+        told = f"this part of the book has room for {room} passages of {words} words, not {number}"
+        raise PassagesError(f"{told}; take fewer --pairs or --words, or --from train")
 
 
 def matched(
@@ -122,10 +124,7 @@ def matched(
 
     The nearest in form, of equals any. Raises PassagesError where the book has no room for so many.
     """
-    number = room(book.pieces, words)
-    if number < len(texts):
-        told = f"this part of the book has room for {number} passages of {words} words, not {len(texts)}"
-        raise PassagesError(f"{told}; take fewer --pairs or --words, or --from train")
+    check_room(book, len(texts), words)
     table, chosen = forms(book.pieces, words), []
     free, place = np.array([bool(piece) for piece in book.pieces]), np.arange(len(book.pieces))
     starts = place[: len(table)]

@@ -43,7 +43,7 @@ def interval(right: int, answers: int) -> tuple[float, float]:
 
 
 def decided(right: int, answers: int) -> str:
-    """What the interval says: "told", "reversed" or "alike" (it holds CHANCE and not ABLE), or nothing yet."""
+    """What the interval says: "told", "reversed", "alike" (it holds CHANCE and not ABLE), or nothing yet."""
     low, high = interval(right, answers)
     if low > CHANCE or high < CHANCE:
         return "told" if low > CHANCE else "reversed"
@@ -108,11 +108,11 @@ def tests(workdir: Path) -> list[Values]:
     return [read_test(workdir, name) for name in found]
 
 
-def _name(value: object) -> str:
-    name = clean(value).strip() if isinstance(value, str) else None
-    if name is None or name != value or len(name) > LONGEST_NAME:
-        raise ValueError(f"a name must be a line of at most {LONGEST_NAME} characters")
-    return name
+def check_name(name: object) -> str:
+    """The name of a reader, "" for none. Raises HumanError."""
+    if isinstance(name, str) and name == clean(name).strip() and len(name) <= LONGEST_NAME:
+        return name
+    raise HumanError(f"--name: a reader's name must be a line of at most {LONGEST_NAME} characters")
 
 
 def _answer(answer: Any, who: object, test: Values) -> Values:
@@ -126,7 +126,7 @@ def _answer(answer: Any, who: object, test: Values) -> Values:
         raise ValueError(f"the seconds of pair {pair} must be a number of at least 0")
     when = datetime.datetime.fromisoformat(answer["when"]).isoformat(timespec="seconds")
     right = choice == test["pairs"][pair]["answer"] if choice != SKIPPED else None
-    found = {"test": test["id"], "who": _name(who), "when": when, "pair": pair, "choice": choice}
+    found = {"test": test["id"], "who": check_name(who), "when": when, "pair": pair, "choice": choice}
     return found | {"right": right, "seconds": round(min(float(seconds), 1e6), 1)}
 
 
@@ -197,7 +197,7 @@ def add(workdir: Path, path: Path, who: str | None) -> tuple[Values, str]:
         name, given, who = told["test"], told["answers"], who if who is not None else told["who"]
         if not (isinstance(name, str) and re.fullmatch("[0-9a-f]{12}", name) and isinstance(given, list)):
             raise ValueError("it names no test")
-        who = _name(who)
+        who = check_name(who)
     except _FAULTS as error:
         raise HumanError(f"{path} is no file of answers that the page has saved ({error})") from None
     test = read_test(workdir, name)
@@ -257,14 +257,15 @@ def results(workdir: Path) -> str:
     if figures is None:
         raise HumanError(f"nobody has answered a test of {workdir} yet; leave out --results to take one")
     rows = [["reader", "answers", "right", "share", "95 % interval", "skipped"]]
-    for one in [*figures["readers"], {"who": "all"} | figures["all"]] if figures["readers"][1:] else (
-        figures["readers"]
-    ):
+    every = figures["readers"]
+    for one in [*every, {"who": "all"} | figures["all"]] if len(every) > 1 else every:
         share = "-" if one["share"] is None else f"{100 * one['share']:.0f} %"
         span = f"{100 * one['low']:.0f} to {100 * one['high']:.0f} %"
         counts = [str(one[name]) for name in ("answers", "right", "skipped")]
         rows.append([one["who"] or "(no name)", *counts[:2], share, span, counts[2]])
     lines = [table(rows), figures["meaning"]]
     if figures["shared"]:
-        lines.append("Several read the same pairs; as if each answer stood alone, the interval is too narrow.")
+        lines.append(
+            "Several read the same pairs; as if each answer stood alone, the interval is too narrow."
+        )
     return "\n".join(lines)
