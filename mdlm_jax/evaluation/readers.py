@@ -86,7 +86,7 @@ def _digest(test: Values) -> str:
 
 def save_test(workdir: Path, test: Values) -> Values:
     """Writes human/<id>.json, the id a digest of all that is in it; returns the test with it."""
-    test = {"schema_version": SCHEMA_VERSION} | test
+    test = test | {"schema_version": SCHEMA_VERSION}
     test |= {"id": _digest(test)}
     (workdir / "human").mkdir(exist_ok=True)
     write_json(workdir / "human" / f"{test['id']}.json", test)
