@@ -108,7 +108,8 @@ def make_test(workdir: Path, data: Path, asked: Values) -> Values:
 
     Raises HumanError, PassagesError, RunError, CheckpointError or DataError.
     """
-    number, words = asked["pairs"], asked["words"]
+    number: int = asked["pairs"]
+    words: int = asked["words"]
     print(f"loading {workdir} ...", file=sys.stderr, flush=True)
     from mdlm_jax.evaluation.losses import dataset_of
     from mdlm_jax.evaluation.passages import check_room, matched, passages
@@ -132,11 +133,11 @@ def make_test(workdir: Path, data: Path, asked: Values) -> Values:
         run = load(workdir, asked["texts"])
         made = {"checkpoint": run.checkpoint, "model_hash": run.model_hash}
         made["sampling"] = dataclasses.asdict(run.config.sampling)
-        seeds = [int(x) for x in generator.choice(2**31, number, replace=False)]
+        seeds = generator.choice(2**31, number, replace=False).tolist()
         print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
         texts = written(run, seeds, words, per_word)
     found = matched(book, [text["run"] for text in texts], words, generator)
-    coins = [int(x) for x in generator.integers(1, 3, size=number)]  # the side of the book
+    coins = generator.integers(1, 3, number).tolist()  # the side of the book
     pairs: list[Values] = []
     for text, passage, side in zip(texts, found, coins, strict=True):
         pairs.append(text | passage | {"answer": side})
