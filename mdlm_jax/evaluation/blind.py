@@ -57,7 +57,7 @@ def parser() -> cli.Parser:
     return p
 
 
-def saved_texts(workdir: Path, words: int) -> list[Values]:
+def saved_texts(workdir: Path, words: int, generator: np.random.Generator) -> list[Values]:
     """The texts in samples/ that were written without a prompt and have words enough, each once."""
     from mdlm_jax.evaluation.passages import cut
 
@@ -66,37 +66,42 @@ def saved_texts(workdir: Path, words: int) -> list[Values]:
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
             prompted = told["prompt"] or told["ending"]
-            text = None if prompted else cut(told["text"], words)
+            whole = "" if prompted else told["text"]
+            text = cut(whole, words, words, generator) or cut(whole, words, 1, generator)
             origin = {n: told[n] for n in ("seed", "checkpoint", "model_hash", "sampler")}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             continue  # no text of the run
         if text is not None:
-            found.setdefault(text, {"run": text, "sample": path.name} | origin)
+            found.setdefault(whole, {"run": text, "sample": path.name} | origin)
     return list(found.values())
 
 
-def written(run: Any, seeds: list[int], words: int, per_word: float) -> list[Values]:
-    """A text of the run for each seed, of `words` words, by its own settings. Raises HumanError.
+def written(
+    run: Any, number: int, words: int, per_word: float, generator: np.random.Generator
+) -> list[Values]:
+    """`number` passages of `words` words that the run writes now, by its own settings. Raises HumanError.
 
-    `python -m mdlm_jax.sample` writes the same text anew by the seed and the length that are kept.
+    `python -m mdlm_jax.sample` writes the whole text anew by the seed and the length that are kept.
     """
     from mdlm_jax.evaluation.candidates import LONGEST, generate
     from mdlm_jax.evaluation.passages import cut
     from mdlm_jax.generation import finish
 
     made: list[Values] = []
-    shortest, progress = int((words + 2) * per_word * 1.25) + 8, PlanProgress(len(seeds))
+    shortest, progress = int((2 * words + 1) * per_word * 1.25) + 8, PlanProgress(number)
     lengths = [min(shortest * 2**i, LONGEST) for i in range(TRIES)]
     try:
-        for seed in seeds:
+        for seed in generator.choice(2**31, number, replace=False).tolist():
             for length in lengths:
                 told = finish(generate(run, Request(length=length, seed=seed), run.config.sampling))
-                if (text := cut(told["text"], words)) is not None:
+                if (text := cut(told["text"], words, words, generator)) is not None:
                     break
             else:
-                raise HumanError(f"the run writes too few words: not {words} in {length} tokens; train it on")
+                raise HumanError(
+                    f"the run writes too few words: not {2 * words + 1} in {length} tokens; train it on"
+                )
             made.append({"run": text, "seed": seed, "length": length})
-            progress.update(len(made), f"{len(made)} of {len(seeds)} texts")
+            progress.update(len(made), f"{len(made)} of {number} texts")
     finally:
         progress.stop()
     return made
@@ -121,7 +126,7 @@ def make_test(workdir: Path, data: Path, asked: Values) -> Values:
     check_room(book, number, words)
     made: Values = {"checkpoint": None, "model_hash": None, "sampling": None}  # samples say so themselves
     if asked["texts"] == "samples":
-        texts = saved_texts(workdir, words)
+        texts = saved_texts(workdir, words, generator)
         if len(texts) < number:
             told = (
                 f"{workdir / 'samples'} has {len(texts)} texts of {words} words and no prompt, not {number}"
@@ -133,9 +138,8 @@ def make_test(workdir: Path, data: Path, asked: Values) -> Values:
         run = load(workdir, asked["texts"])
         made = {"checkpoint": run.checkpoint, "model_hash": run.model_hash}
         made["sampling"] = dataclasses.asdict(run.config.sampling)
-        seeds = generator.choice(2**31, number, replace=False).tolist()
         print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
-        texts = written(run, seeds, words, per_word)
+        texts = written(run, number, words, per_word, generator)
     found = matched(book, [text["run"] for text in texts], words, generator)
     coins = generator.integers(1, 3, number).tolist()  # the side of the book
     pairs: list[Values] = []

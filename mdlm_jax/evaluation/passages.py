@@ -81,12 +81,16 @@ def passages(dataset: Dataset, tokenizer: Tokenizer, source: str) -> tuple[Passa
     return found, tokens / max(1, sum(map(bool, found.pieces)))
 
 
-def cut(text: str, words: int) -> str | None:
-    """`words` words of a written text without its first word and its last, which the canvas may have cut;
-    None if it has fewer.
+def cut(text: str, words: int, skip: int, generator: np.random.Generator) -> str | None:
+    """`words` words from anywhere in a written text but its first `skip` words, and its last, which the canvas
+    may have cut; None if it has too few. A text of a run begins as a chapter does: a passage of the book
+    hardly ever.
     """
     pieces = words_of(normal(text))
-    return "".join(pieces[1 : 1 + words]).rstrip() if len(pieces) >= words + 2 else None
+    if len(pieces) < skip + words + 1:
+        return None
+    begin = int(generator.integers(skip, len(pieces) - words))
+    return "".join(pieces[begin : begin + words]).rstrip()
 
 
 def _kind(character: str) -> int:

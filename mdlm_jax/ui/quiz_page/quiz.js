@@ -34,14 +34,22 @@ function show(name) {
   for (const id of ["intro", "question", "end"]) $(id).hidden = id !== name;
 }
 
+function lay(place, text) {
+  place.replaceChildren(...text.split("\n\n").map((paragraph) => {
+    const made = document.createElement("p");
+    made.textContent = paragraph;
+    made.dir = "auto";
+    return made;
+  }));
+}
+
 function next() {
   at = state.answers.length;
-  $("count").textContent = at < total ? `${at + 1} of ${total}` : "";
   if (at >= total) return finish();
   show("question");
   $("ask").textContent = `Pair ${at + 1} of ${total}`;
-  $("text-1").textContent = test.pairs[at].texts[0];
-  $("text-2").textContent = test.pairs[at].texts[1];
+  lay($("text-1"), test.pairs[at].texts[0]);
+  lay($("text-2"), test.pairs[at].texts[1]);
   window.scrollTo(0, 0);
   $("ask").focus({ preventScroll: true });
   since = performance.now();
@@ -76,8 +84,7 @@ function finish() {
   $("fooled").hidden = !wrong.length;
   $("texts").replaceChildren(...wrong.map(({ pair, choice }) => {
     const item = document.createElement("li");
-    item.textContent = test.pairs[pair].texts[choice - 1];
-    item.dir = "auto";
+    lay(item, test.pairs[pair].texts[choice - 1]);
     return item;
   }));
   window.scrollTo(0, 0);
