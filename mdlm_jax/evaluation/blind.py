@@ -107,6 +107,12 @@ def written(
     return made
 
 
+def in_pairs(texts: list[Values], found: list[Values], generator: np.random.Generator) -> list[Values]:
+    """What was written beside what was found; "answer": which of the two is the book, by a fair coin each."""
+    coins = generator.integers(1, 3, len(texts)).tolist()
+    return [text | old | {"answer": side} for text, old, side in zip(texts, found, coins, strict=True)]
+
+
 def make_test(workdir: Path, data: Path, asked: Values) -> Values:
     """Makes the test that is asked for and keeps it; `asked`: "seed", "pairs", "words", "from", and "texts",
     which weights are to write them ("ema" or "params"), or "samples" for those that are saved.
@@ -141,10 +147,7 @@ def make_test(workdir: Path, data: Path, asked: Values) -> Values:
         print("writing (the first text takes a moment: it compiles) ...", file=sys.stderr, flush=True)
         texts = written(run, number, words, per_word, generator)
     found = matched(book, [text["run"] for text in texts], words, generator)
-    coins = generator.integers(1, 3, number).tolist()  # the side of the book
-    pairs: list[Values] = []
-    for text, passage, side in zip(texts, found, coins, strict=True):
-        pairs.append(text | passage | {"answer": side})
+    pairs = in_pairs(texts, found, generator)
     about = {name: dataset.info["book"][name] for name in ("name", "sha256")}
     return readers.save_test(workdir, {"asked": asked, "book": about, "pairs": pairs} | made)
 

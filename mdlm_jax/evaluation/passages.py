@@ -82,8 +82,8 @@ def passages(dataset: Dataset, tokenizer: Tokenizer, source: str) -> tuple[Passa
 
 
 def cut(text: str, words: int, skip: int, generator: np.random.Generator) -> str | None:
-    """`words` words from anywhere in a written text but its first `skip` words, and its last, which the canvas
-    may have cut; None if it has too few. A text of a run begins as a chapter does: a passage of the book
+    """`words` words from anywhere in a written text but its first `skip` words and its last; None if there
+    are too few. The last may be cut off, and a text of a run begins as a chapter does, a passage of the book
     hardly ever.
     """
     pieces = words_of(normal(text))
