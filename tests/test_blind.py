@@ -109,7 +109,7 @@ def book_of(chapters: int) -> Passages:
 WRITERS = {
     "the same law": lambda pieces: pieces,
     "lower case, no quotes": lambda pieces: [p.replace('"', "").lower() for p in pieces],
-    "long words": lambda pieces: [p.rstrip() + "ly " if p.strip().isalpha() else p for p in pieces],
+    "longer words": lambda pieces: [f"un{p}" if i % 8 == 0 else p for i, p in enumerate(pieces)],
 }
 
 
