@@ -15,18 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from mdlm_jax.data import Dataset, open_dataset, read_records
-from mdlm_jax.evaluation import style
+from mdlm_jax.data import open_dataset
+from mdlm_jax.evaluation import prose, style
 from mdlm_jax.tokenizer import load_tokenizer
-
-
-def chapters(dataset: Dataset, splits: tuple[str, ...]) -> list[str]:
-    """The text of each chapter of the splits."""
-    tokenizer, texts = load_tokenizer(dataset.path / "tokenizer.json"), {}
-    for record in (r for split in splits for r in read_records(dataset, "refinement", split)):
-        text = tokenizer.decode(record.ids.tolist(), skip_special_tokens=False)
-        texts[record.chapter] = texts.get(record.chapter, "") + text
-    return list(texts.values())
 
 
 def pieces(texts: list[str], words: int, number: int, rng: np.random.Generator) -> list[str]:
@@ -52,9 +43,11 @@ def main() -> None:
         print("nothing to compare: --data takes two prepared books")
         return
     books = [open_dataset(path) for path in a.data]
-    train = [chapters(book, ("train",)) for book in books]
-    held = [chapters(book, ("validation", "test")) for book in books]
-    references = [style.fit(texts, texts) for texts in train]
+    tokenizers = [load_tokenizer(path / "tokenizer.json") for path in a.data]
+    both = list(zip(books, tokenizers, strict=True))
+    train = [list(style.chapter_texts(*book, "train").values()) for book in both]
+    held = [list(style.chapter_texts(*book, "validation", "test").values()) for book in both]
+    references = [prose.fit(texts, texts) for texts in train]
     print("| words | " + " | ".join(f"{b.info['book']['name']}: nearer to its own" for b in books) + " |")
     print("|---|---|---|")
     for words in (60, 120, 200):
@@ -62,17 +55,17 @@ def main() -> None:
         for own in (0, 1):
             drawn = pieces(held[own], words, a.pieces, np.random.default_rng(0))
             nearer = [
-                style.distance(references[own], x) < style.distance(references[1 - own], x) for x in drawn
+                prose.distance(references[own], x) < prose.distance(references[1 - own], x) for x in drawn
             ]
             cells.append(f"{sum(nearer)} of {a.pieces}")
         print(f"| {words} | {' | '.join(cells)} |")
     for book, texts in zip(books, train, strict=True):
         long = [text for text in texts if len(text.split()) > 600]
-        targets = [style.fit(texts, [text[: len(text) // 2]]) for text in long]
+        targets = [prose.fit(texts, [text[: len(text) // 2]]) for text in long]
         rng, beaten = np.random.default_rng(0), []
         for own, text in enumerate(long):
             for piece in pieces([text[len(text) // 2 :]], 120, 5, rng):
-                found = np.array([style.distance(target, piece) for target in targets])
+                found = np.array([prose.distance(target, piece) for target in targets])
                 beaten.append((np.delete(found, own) > found[own]).mean())
         name, share = book.info["book"]["name"], f"{np.mean(beaten):.0%}"
         print(f"\n{name}: 120 words of a second half are nearer to its first half than to {share} of the")

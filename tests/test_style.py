@@ -1,90 +1,27 @@
-"""Style by hand and by what must be nearer; copied spans against a search of every span."""
+"""The book's style and what is ranked by it; copied spans against a search of every span."""
 
 import math
 import re
 
 import numpy as np
 import pytest
-from conftest import REPO, built_in_chapters
+from conftest import built_in_chapters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdlm_jax.data import chapters, open_dataset, read_records
-from mdlm_jax.evaluation import style
-from mdlm_jax.evaluation.style import StyleError, copied, distance, diversity, runs, score, sentence_lengths
+from mdlm_jax.evaluation import prose, style
+from mdlm_jax.evaluation.prose import distance, sentence_lengths
+from mdlm_jax.evaluation.style import StyleError, copied, diversity, runs, score
 from mdlm_jax.tokenizer import load_tokenizer
 
 BOOK = re.split(r"(?m)^(?=Chapter \d+$)", built_in_chapters(28))[1:]
 
 
 @pytest.fixture(scope="module")
-def novel() -> style.Reference:
+def novel() -> prose.Reference:
     """The style of the built-in novel's even chapters."""
-    return style.fit(BOOK[::2], BOOK[::2])
-
-
-def pieces(text: str, words: int) -> list[str]:
-    spans = [match.span() for match in re.finditer(r"\S+", text)]
-    return [text[spans[i][0] : spans[i + words - 1][1]] for i in range(0, len(spans) - words + 1, words)]
-
-
-# --- Delta -----------------------------------------------------------------------------------------------
-
-
-def test_delta_by_hand():
-    """Two pieces with 2/3 and 1/3 of "a": half of all the words, give or take a sixth; as for "b"."""
-    book = "a " * 100 + "B " * 50 + "b " * 100 + "A " * 50
-    fitted = style.fit([book], [book])
-    assert fitted.features.keys() == {"a", "b"}
-    assert fitted.target == pytest.approx([1 / 2, 1 / 2]) and fitted.deviation == pytest.approx(
-        [1 / 6, 1 / 6]
-    )
-    assert distance(fitted, "a b") == pytest.approx(0)
-    assert distance(fitted, "a") == pytest.approx(3)
-    assert distance(fitted, "a a a b") == pytest.approx(1.5)
-    assert distance(fitted, "c") == pytest.approx(3)  # a word that is no feature is a word nevertheless
-    short = style.fit([book + "a " * 149], [book])  # a piece that is too short says nothing of deviations
-    assert short.deviation == pytest.approx(fitted.deviation) and short.target == pytest.approx(fitted.target)
-
-
-def test_a_mark_counts_by_the_word():
-    book = "one, two three. " * 100
-    fitted = style.fit([book], [book])
-    place = fitted.features[","], fitted.features["."], fitted.features["one"]
-    assert fitted.target[list(place)] == pytest.approx([1 / 3] * 3)
-    assert style.fit(["Don’t — don't"], []).features == {"don't": 0, "—": 1}
-
-
-def test_the_reference_itself_is_at_0_and_order_plays_no_part(novel):
-    whole = " ".join(BOOK[::2])
-    assert distance(novel, whole) == pytest.approx(0, abs=1e-9)
-    long, short = (np.mean([distance(novel, p) for p in pieces(whole, n)]) for n in (1000, 100))
-    assert long < short / 2
-    words = BOOK[1].split()
-    shuffled = " ".join(np.random.default_rng(0).permutation(words))
-    assert distance(novel, shuffled) == pytest.approx(distance(novel, BOOK[1]))
-
-
-def test_held_out_chapters_are_nearer_than_other_texts(novel):
-    """Than a page of documentation, than what a bad sampler writes, and than themselves as telegrams."""
-    held_out = [piece for chapter in BOOK[1::2] for piece in pieces(chapter, 120)]
-    own = np.array([distance(novel, piece) for piece in held_out])
-    page = pieces((REPO / "docs" / "design.md").read_text(encoding="utf-8"), 120)
-    assert min(len(own), len(page)) > 20
-    assert np.mean(own[:, None] < [distance(novel, piece) for piece in page]) > 0.8
-    telegrams = [distance(novel, re.sub(r"\b\w{1,3}\b", "", piece)) for piece in held_out]
-    assert np.mean(own < telegrams) > 0.95
-    loops = [distance(novel, text * 60) for text in ("the ", "the pint ", "said, ", "xylem ", "! a ")]
-    assert min(loops) > np.quantile(own, 0.9)
-
-
-def test_a_chapter_is_nearer_to_its_own_style():
-    """By the half that was not fitted, whole. Its pieces of 120 words are so only 58 times in 100."""
-    halves = [(chapter[: len(chapter) // 2], chapter[len(chapter) // 2 :]) for chapter in BOOK[::2]]
-    fitted = [style.fit(BOOK[::2], [first]) for first, _ in halves]
-    apart = np.array([[distance(one, second) for one in fitted] for _, second in halves])
-    nearer = apart.diagonal()[:, None] < apart
-    assert nearer.sum() / (nearer.size - len(halves)) > 0.6
+    return prose.fit(BOOK[::2], BOOK[::2])
 
 
 def test_reference_of_a_data_directory(dataset_dir):
@@ -93,7 +30,7 @@ def test_reference_of_a_data_directory(dataset_dir):
     records = read_records(dataset, "refinement", "train")
     streams = [np.concatenate([r.ids for r in records if r.chapter == c]) for c in split["train"]]
     texts = [tokenizer.decode(stream.tolist()) for stream in streams]
-    book, expected = style.reference(dataset, tokenizer), style.fit(texts, texts)
+    book, expected = style.reference(dataset, tokenizer), prose.fit(texts, texts)
     assert book.features == expected.features
     assert np.array_equal(book.target, expected.target) and np.array_equal(book.deviation, expected.deviation)
     for name in (split["train"][0], str(split["train"][0]), titles[split["train"][0]].upper()):
@@ -107,33 +44,6 @@ def test_reference_of_a_data_directory(dataset_dir):
         assert f"{split['train'][0]} ({titles[split['train'][0]]})" in message and "\n" not in message
         there = str(name) == str(split["test"][0]) or name == titles[split["test"][0]]
         assert ("is held out" if there else "is not in the book") in message
-
-
-# --- sentences -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "lengths"),
-    [
-        ("One two. Three four five! Six?", [2, 3, 1]),
-        ("Mr. Brown met Dr. Low at St. Ives. M. Krempe did not.", [8, 4]),
-        ("“Come here.” She came. “Why?” he asked. 'So.' Nobody (not one.) Spoke.", [2, 2, 3, 1, 3, 1]),
-        ("He chose plan b. Then it broke. “and then?” (she left.)", [4, 7]),
-        ("It was I. She knew it... and wept. He … well … slept.", [3, 5, 3]),
-        ("A line\nof a wrapped paragraph\n\nAnother one.\n\n", [6, 2]),
-        ("Chapter 3\n\nIt was late. He went", [1, 3]),
-        ("It was late. He went\n\n", [3, 2]),  # a paragraph ended it, not the canvas
-        ("it was late and he", [5]),
-        ("Don’t mother-in-law me.", [5]),
-        ("* * *\n\n... One. — ! ?", [1]),
-        ("", []),
-        ("\x00\x1b[0m \U0001f600 12.5", [1]),
-        (".", []),
-        ("." * 100_000 + "x " + "'\"" * 50_000, [1]),
-    ],
-)
-def test_sentence_lengths(text: str, lengths: list[int]):
-    assert sentence_lengths(text) == lengths
 
 
 def test_score_adds_the_ratio_of_sentence_lengths(novel):
