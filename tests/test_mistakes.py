@@ -226,7 +226,7 @@ MISTAKES = [
     ("blind", "--workdir {trained} --add {pdf}", "is no file of answers that the page has saved"),
     ("blind", "--workdir {trained} --add {answers}", "has no test 0123456789ab; the answers are of another"),
     ("blind", "--workdir {trained} --pairs 200", "passages of 40 words, not 200; take fewer --pairs or"),
-    ("blind", "--workdir {trained} --words 20 --samples", "texts of 20 words and no prompt, not 20; take fewer"),
+    ("blind", "--workdir {trained} --words 20 --samples", "texts of 20 words and no prompt, not 20"),
     ("blind", "--workdir {flipped}", "has no dataset.json; name the shards of"),
     ("blind", "--workdir {flipped} --words 20 --data {trained}/data", "has no intact checkpoint yet"),
     ("data_prep", "", "required: --book, --out"),
