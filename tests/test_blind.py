@@ -150,8 +150,8 @@ def test_passages_never_overlap_however_full_the_book_is():
 def test_a_copy_of_the_book_is_the_runs_and_never_beside_itself():
     book = book_of(1)
     copy = "".join(book.pieces[50:62]).rstrip()
-    [found] = matched(book, [copy], 12, np.random.default_rng(0))
-    assert found["book"] != copy
+    found = [matched(book, [copy], 12, np.random.default_rng(seed))[0] for seed in range(20)]
+    assert copy not in [one["book"] for one in found]
 
 
 def test_the_book_stands_left_and_right_alike():
