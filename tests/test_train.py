@@ -26,6 +26,7 @@ from mdlm_jax.run_directory import read_config
 from mdlm_jax.train_state import init_params
 from mdlm_jax.ui import metrics
 from mdlm_jax.ui.curves import EventWriter
+from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import write_json
 
 # (stage, step): killed as soon as metrics.jsonl has that step's line. Step 10 of stage 1 is when the
@@ -278,9 +279,8 @@ def test_a_stage_begins_with_the_last_or_the_best_weights(init_from, smoke_run):
     )
     logged, directory = [], smoke_run / "checkpoints" / stages[0].directory
     log = types.SimpleNamespace(write=lambda *a: logged.append(a[-1]))
-    silent = types.SimpleNamespace(say=lambda text: None)
-    result = {"kind": "exact", "bits_per_byte": 3.0}
-    shared = config, dataset, smoke_run, stages, [1e9] * 3, lambda params: result, log, silent, [], {}
+    result, progress = {"kind": "exact", "bits_per_byte": 3.0}, PlanProgress(3e9)
+    shared = config, dataset, smoke_run, stages, [1e9] * 3, lambda params: result, log, progress, [], {}
     run = train._Run(*shared)
     older, newest = checkpoint.steps(directory)[-2:]
     params = init_params(config.model, 0)
