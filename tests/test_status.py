@@ -129,3 +129,8 @@ def test_metrics_that_were_cut_back_or_removed_are_read_again(tmp_path):
     assert tail.read() == [{"a": 1}, {"b": 2}]
     tail.path.unlink()
     assert tail.read() == []
+
+
+def test_losses_of_many_digits_stay_within_a_narrow_screen():
+    lines = monitor.page(monitor.Run("r", "running", losses=[338_901_055.0, 338_901_055.0]), 22)
+    assert max(one.cell_len for one in lines) <= 22 and any("338901055.00" in one.plain for one in lines)

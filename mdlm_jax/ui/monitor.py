@@ -221,8 +221,9 @@ def page(run: Run, width: int, note: str = "", facts: bool = True, figures: int 
     lines += paragraph(run.doing, width, DIM) * bool(run.doing)
     if run.losses:
         first, last = f"{run.losses[0]:.2f} ", f" {run.losses[-1]:.2f}"
-        curve = sparkline(run.losses, max(width - len(first + last), 1))
-        lines += [Text(), Text("training loss", DIM), Text(f"{first}{curve}{last}")]
+        room = width - len(first + last)
+        curve = Text(f"{first}{sparkline(run.losses, room)}{last}") if room > 0 else _between("", last, width)
+        lines += [Text(), Text("training loss", DIM), curve]
         lines += paragraph(run.gauges, width, DIM) * bool(facts)
     if run.held_out:
         lines += [Text(), *paragraph("held-out bits per byte, lower is better", width, DIM)]

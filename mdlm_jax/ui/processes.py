@@ -102,7 +102,7 @@ def _host(place: tuple[str, int], number: int, _index: int, until: float) -> Non
             raise ProcessesError(f"cannot wait at {place[0]}:{place[1]} ({error.strerror})") from None
         known = stack.enter_context(selectors.DefaultSelector())
         known.register(door, selectors.EVENT_READ)
-        while missing := number - 1 - len(set(there.values()) & set(range(1, number))):
+        while missing := number - 1 - len(set(there.values()) & set(range(1, number))) or _gone(there):
             if missing != said:
                 _waits(f"{missing} more", place, until)
                 said = missing
@@ -127,6 +127,20 @@ def _host(place: tuple[str, int], number: int, _index: int, until: float) -> Non
                 caller.sendall(b"go\n")
 
 
+def _gone(there: dict[socket.socket, int]) -> int:
+    """How many of those who have called do not answer any more; they are forgotten."""
+    before = len(there)
+    for caller in list(there):
+        answer = b""
+        with contextlib.suppress(OSError):
+            caller.settimeout(10)
+            caller.sendall(b"there?\n")
+            answer = caller.recv(64)
+        if answer != b"yes\n":
+            there.pop(caller)
+    return before - len(there)
+
+
 def _call(place: tuple[str, int], number: int, index: int, until: float) -> None:
     """Calls until the first process answers that all are there."""
     _waits(f"the {number - 1} others", place, until)
@@ -141,7 +155,9 @@ def _call(place: tuple[str, int], number: int, index: int, until: float) -> None
                     continue
                 if told == b"go\n":
                     return
-                break  # the first one has gone
+                if told != b"there?\n":
+                    break  # the first one has gone
+                line.sendall(b"yes\n")
         time.sleep(0.2)
     raise _late(f"the {number - 1} others", place)
 
