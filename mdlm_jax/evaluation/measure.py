@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mdlm_jax import __version__
-from mdlm_jax.evaluation import likelihood_section
+from mdlm_jax.evaluation import beside_sections, likelihood_section, samples_section, text_sections
 from mdlm_jax.evaluation.analytics import environment
 from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.evaluation.subject import PRESETS, Preset, Subject, find
@@ -29,15 +29,27 @@ class EvaluateError(UserError):
 class Section(NamedTuple):
     """One top-level key of evaluation.json: what measures it, and how it is told in lines.
 
-    `measure` adds its work to `progress.total` before it begins, in a unit of its own choice: the network's
-    rows, where it is the network that takes the time.
+    `measure` is given the sections made so far, and adds its work to `progress.total` before it begins, in a
+    unit of its own choice: the network's rows, where it is the network that takes the time. What it raises as
+    a UserError or ValueError ends the evaluation where the section is `needed`; else it is the reason, under
+    "absent", why there is none.
     """
 
-    measure: Callable[[Subject, Preset, PlanProgress], dict[str, Any]]
+    measure: Callable[[Subject, Preset, PlanProgress, dict[str, Any]], dict[str, Any]]
     lines: Callable[[dict[str, Any]], list[str]]
+    needed: bool = False
 
 
-SECTIONS = {"likelihood": Section(likelihood_section.measure, likelihood_section.lines)}
+SECTIONS = {
+    "likelihood": Section(likelihood_section.measure, likelihood_section.lines, needed=True),
+    "samples": Section(samples_section.measure, samples_section.lines),
+    "style": Section(text_sections.style, text_sections.style_lines),
+    "coherence": Section(text_sections.coherent, text_sections.coherent_lines),
+    "memory": Section(text_sections.memory, text_sections.memory_lines),
+    "twin": Section(beside_sections.twin, beside_sections.twin_lines),
+    "human": Section(beside_sections.human, beside_sections.human_lines),
+    "cost": Section(beside_sections.cost, beside_sections.cost_lines),
+}
 
 
 def evaluate(run: Subject, preset: str, progress: PlanProgress) -> dict[str, Any]:
@@ -54,9 +66,14 @@ def evaluate(run: Subject, preset: str, progress: PlanProgress) -> dict[str, Any
         "delivered": f"{run.delivered.parent.name}/{run.delivered.name}",
         "checkpoints": {f"{p.parent.name}/{p.name}": model_hash(p) for p in paths},
     }
-    return made | {
-        name: section.measure(run, PRESETS[preset], progress) for name, section in SECTIONS.items()
-    }
+    for name, section in SECTIONS.items():
+        try:
+            made[name] = section.measure(run, PRESETS[preset], progress, made)
+        except ValueError as error:  # a UserError is one
+            if section.needed:
+                raise
+            made[name] = {"absent": str(error)}
+    return made
 
 
 def parser() -> cli.Parser:
@@ -73,6 +90,8 @@ def parser() -> cli.Parser:
         "--out", type=Path, help="the file to write (default: <workdir>/report/evaluation.json)"
     )
     made.add_argument("--data", type=Path, help="its shards, where they are not in <workdir>/data")
+    made.add_argument("--twin", type=Path, help="an autoregressive run of the same data, to stand beside it")
+    made.add_argument("--strict", action="store_true", help="exit code 4 where a threshold is not met")
     made.add_argument("--seed", type=int, default=0, help="of the random masks; 0: those of report.json")
     return made
 
@@ -89,7 +108,10 @@ def run_command() -> None:
     if given.out and (out.is_dir() or not out.parent.is_dir()):
         raise EvaluateError(f"--out: {out} cannot be written; name a file in a directory that exists")
     dataset = dataset_of(given.workdir, given.data or given.workdir / "data")
-    run = find(given.workdir, dataset, SPLITS[given.split], given.seed, PRESETS[given.preset])
+    if given.twin:
+        beside_sections.check_twin(given.twin, dataset.info)
+    splits, preset = SPLITS[given.split], PRESETS[given.preset]
+    run = find(given.workdir, dataset, splits, given.seed, preset, given.twin)
     print(f"evaluating {given.workdir} ...", file=sys.stderr, flush=True)
     cache_compilations(Path(__file__).resolve().parents[2] / ".jax_cache")
     progress = PlanProgress(0.0)
@@ -99,7 +121,8 @@ def run_command() -> None:
         progress.stop()
     write_json(out, made)
     for name, section in SECTIONS.items():
-        print("\n".join(section.lines(made[name])))
+        told = made[name].get("absent")
+        print("\n".join([f"No section {name!r}: {told}"] if told else section.lines(made[name])))
     print(f"All of it, with the curve l(t): {out}")
 
 
