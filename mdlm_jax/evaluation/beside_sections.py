@@ -1,4 +1,4 @@
-"""The sections "twin", "human" and "cost" of an evaluation: what stands beside a run's own measures. Files only."""
+"""The sections "twin", "human" and "cost" of an evaluation: what stands beside its own measures."""
 
 import importlib.util
 from pathlib import Path

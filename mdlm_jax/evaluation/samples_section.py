@@ -39,7 +39,7 @@ def last_of_stages(run: Subject) -> list[Path]:
 
 
 def measure(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, Any]) -> dict[str, Any]:
-    """{"settings", "seed", "checkpoint", "tokens", "texts": [...], "stages": [{"stage", "checkpoint", "texts"}]}.
+    """{"settings", "seed", "checkpoint", "tokens", "texts", "stages": [{"stage", "checkpoint", "texts"}]}.
 
     Text by text the same for the same weights, seed and preset.
     """

@@ -1,4 +1,4 @@
-"""The sections "style", "coherence" and "memory" of an evaluation: what the samples are like beside the book."""
+"""The sections "style", "coherence" and "memory" of an evaluation: the samples beside the book."""
 
 import functools
 import re
