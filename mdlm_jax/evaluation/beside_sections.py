@@ -55,14 +55,19 @@ def twin_lines(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def human(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, Any]) -> dict[str, Any]:
-    """What readers answered in the blind test of this run."""
+def human_answers(workdir: Path) -> dict[str, Any]:
+    """What readers answered in the blind test of a run. Raises NothingBeside where nobody did."""
     if importlib.util.find_spec("mdlm_jax.evaluation.blind") is None:
         raise NothingBeside("nobody was asked yet")
-    figures = importlib.import_module("mdlm_jax.evaluation.blind").human_figures(run.workdir)
+    figures = importlib.import_module("mdlm_jax.evaluation.blind").human_figures(workdir)
     if not figures:
         raise NothingBeside("nobody was asked yet")
     return dict(figures)
+
+
+def human(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, Any]) -> dict[str, Any]:
+    """`human_answers` of the run."""
+    return human_answers(run.workdir)
 
 
 def human_lines(found: dict[str, Any]) -> list[str]:

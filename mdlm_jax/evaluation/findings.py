@@ -13,7 +13,7 @@ from typing import Any
 
 from mdlm_jax.configuration import Config
 from mdlm_jax.data import Dataset, open_dataset
-from mdlm_jax.evaluation.beside_sections import cost_figures
+from mdlm_jax.evaluation.beside_sections import cost_figures, human_answers
 from mdlm_jax.evaluation.checks import checks
 from mdlm_jax.evaluation.estimate import count_parameters
 from mdlm_jax.evaluation.likelihood_section import NORMAL_95
@@ -145,6 +145,9 @@ def collect(workdir: Path) -> dict[str, Any]:
     sections = _json(workdir / "report" / "evaluation.json") or {}
     absent = {k: v["absent"] for k, v in sections.items() if isinstance(v, dict) and "absent" in v}
     evaluation = {k: v for k, v in sections.items() if k not in absent}
+    with contextlib.suppress(ValueError):  # readers go on answering after an evaluation
+        evaluation |= {"human": human_answers(workdir)}
+        absent.pop("human", None)
     cost = evaluation.get("cost")
     if not cost and lines:
         with contextlib.suppress(ValueError):

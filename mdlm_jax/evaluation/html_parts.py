@@ -1,4 +1,4 @@
-"""Pieces of a report in HTML: numbers that carry their exact value, sections, tables, the page around them. No jax.
+"""Pieces of a report in HTML: numbers that carry their exact value, sections, tables, the page. No jax.
 
 Text of a book or of a model goes through `svg.escaped` and into an element of its own direction (bdi).
 """

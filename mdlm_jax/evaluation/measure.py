@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from mdlm_jax import __version__
 from mdlm_jax.evaluation import beside_sections, likelihood_section, samples_section, text_sections
+from mdlm_jax.evaluation import checks as thresholds
 from mdlm_jax.evaluation.analytics import environment
 from mdlm_jax.evaluation.losses import dataset_of
+from mdlm_jax.evaluation.report_files import write_comparison, write_report
 from mdlm_jax.evaluation.subject import PRESETS, Preset, Subject, find
 from mdlm_jax.run_directory import cache_compilations, model_hash
 from mdlm_jax.ui import cli
@@ -19,6 +21,7 @@ from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import UserError, nearest, write_json
 
 SCHEMA_VERSION = 1
+BELOW = 4  # exit code of --strict where a threshold is not met
 SPLITS = {"validation": ("validation",), "test": ("test",), "both": ("validation", "test")}
 
 
@@ -92,18 +95,23 @@ def parser() -> cli.Parser:
     made.add_argument("--data", type=Path, help="its shards, where they are not in <workdir>/data")
     made.add_argument("--twin", type=Path, help="an autoregressive run of the same data, to stand beside it")
     made.add_argument("--strict", action="store_true", help="exit code 4 where a threshold is not met")
+    made.add_argument("--draw", action="store_true", help="measure nothing, draw the page from what is there")
     made.add_argument("--seed", type=int, default=0, help="of the random masks; 0: those of report.json")
     return made
 
 
-def run_command() -> None:
-    """Measures, writes and prints. Raises UserErrors and OSErrors, a line each."""
+def run_command() -> int | None:
+    """Measures, writes, draws and prints; the exit code. Raises UserErrors and OSErrors, a line each."""
+    if sys.argv[1:2] == ["compare"]:
+        return compare_command(sys.argv[2:])
     given = parser().parse_args()
     if given.preset not in PRESETS:
         there = ", ".join(PRESETS)
         raise EvaluateError(f"no preset {given.preset!r}; there are {there}{nearest(given.preset, PRESETS)}")
     if not 0 <= given.seed < 2**32:
         raise EvaluateError(f"--seed must be at least 0 and below 2**32, not {given.seed}")
+    if given.draw:
+        return told(given.workdir, given.strict)
     out = given.out or given.workdir / "report" / "evaluation.json"
     if given.out and (out.is_dir() or not out.parent.is_dir()):
         raise EvaluateError(f"--out: {out} cannot be written; name a file in a directory that exists")
@@ -121,12 +129,37 @@ def run_command() -> None:
         progress.stop()
     write_json(out, made)
     for name, section in SECTIONS.items():
-        told = made[name].get("absent")
-        print("\n".join([f"No section {name!r}: {told}"] if told else section.lines(made[name])))
+        why = made[name].get("absent")
+        print("\n".join([f"No section {name!r}: {why}"] if why else section.lines(made[name])))
     print(f"All of it, with the curve l(t): {out}")
+    return 0 if given.out else told(given.workdir, given.strict)
+
+
+def told(workdir: Path, strict: bool) -> int:
+    """Draws the page and prints the thresholds; the exit code. Raises UserErrors and OSErrors."""
+    found = write_report(workdir)
+    print("\n".join(thresholds.lines(found["checks"])))
+    print(f"The page: {workdir / 'report' / 'index.html'}")
+    return 0 if all(x["passed"] for x in found["checks"]) or not strict else BELOW
+
+
+def compare_command(argv: list[str]) -> None:
+    """Writes the page that has runs side by side. Raises UserErrors and OSErrors, a line each."""
+    made = cli.Parser(prog="python -m mdlm_jax.evaluate compare", description="Runs side by side, on a page.")
+    made.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="two or more")
+    made.add_argument("--out", type=Path, default=Path("comparison.html"), help="the page to write")
+    given = made.parse_args(argv)
+    if len(given.runs) < 2:
+        raise EvaluateError("compare needs two runs or more")
+    if given.out.is_dir() or not given.out.parent.is_dir():
+        raise EvaluateError(f"--out: {given.out} cannot be written; name a file in a directory that exists")
+    write_comparison(given.runs, given.out)
+    print(f"The page: {given.out}")
 
 
 def main() -> int:
-    """The exit code: 0, 2 after one line about what is wrong, 130 when interrupted."""
+    """The exit code: 0, 2 after one line about what is wrong, 4 (--strict) where a threshold is not met, 130
+    when interrupted.
+    """
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
     return cli.run(run_command, "nothing was written")

@@ -101,7 +101,7 @@ def extraction(run: Subject, preset: Preset, progress: PlanProgress) -> dict[str
 
 def excerpts(memory: dict[str, Any], train: dict[int, str]) -> list[dict[str, Any]]:
     """The PASSAGES longest copied spans of `copying.MAPPED` words or more, the longest first, with their
-    number in "texts" and the paragraph of the book in which they stand.
+    number in "texts", the paragraph of the book in which they stand, and "shown" the numbers counted from 1.
     """
     spans = [
         (span["words"], -i, -k, span)
@@ -117,7 +117,8 @@ def excerpts(memory: dict[str, Any], train: dict[int, str]) -> list[dict[str, An
         at = max(0, paragraph.casefold().find(" ".join(span["text"].split()).casefold()[:24]) - EXCERPT // 4)
         cut = paragraph[at : at + EXCERPT]
         cut = "… " * (at > 0) + cut + " …" * (at + EXCERPT < len(paragraph))
-        found.append({"sample": -i, "span": -k, "excerpt": cut} | span)
+        shown = {"text": 1 - i, "chapter": span["chapter"] + 1, "paragraph": span["paragraph"] + 1}
+        found.append({"sample": -i, "span": -k, "excerpt": cut, "shown": shown} | span)
     return found
 
 
