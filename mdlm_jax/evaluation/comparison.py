@@ -79,13 +79,13 @@ def html(
     warning = ""
     if len(books) > 1:
         warning = (
-            '<p class="warn">The figures cannot be compared: the runs differ in their book or in the chapters '
-            "that were kept from them.</p>"
+            '<p class="warn">The figures cannot be compared: the runs differ in their book or in the '
+            "chapters that were kept from them.</p>"
         )
-    texts = "".join(
-        f"<div><h3>{escaped(name)}</h3>{quoted(first_texts(found)[0].strip(), found['run']['language'])}</div>"
+    written = "".join(
+        f"<div><h3>{escaped(name)}</h3>{quoted(texts[0].strip(), found['run']['language'])}</div>"
         for name, found in findings.items()
-        if first_texts(found)
+        if (texts := first_texts(found))
     )
     plan = "<p>All fields of their plans are the same.</p>"
     if differing:
@@ -97,12 +97,12 @@ def html(
     ]
     parts = [
         "<h1>Runs side by side</h1>",
-        '<p class="lead">Bits per byte of chapters that none of them saw; lower is better. Of masked diffusion '
-        "they are upper bounds.</p>",
+        '<p class="lead">Bits per byte of chapters that none of them saw; lower is better. Of masked '
+        "diffusion they are upper bounds.</p>",
         warning,
         section("figures", "Figures", table("Figures of each run", head, rows(findings))),
         section("curves", "How they learned", pair(*drawn)),
         section("plan", "Where their plans differ", plan),
-        section("samples", "What they write", f'<div class="stages">{texts}</div>' if texts else ""),
+        section("samples", "What they write", f'<div class="stages">{written}</div>' if written else ""),
     ]
     return page("Runs side by side", "A comparison of models", parts)

@@ -63,7 +63,9 @@ def curves(lines: list[dict[str, Any]], config: Config) -> dict[str, Any]:
     return {"training": training, "held_out": held_out, "borders": borders, "transitions": transitions}
 
 
-def verdict(report: dict[str, Any], evaluation: dict[str, Any], delivered: dict[str, Any]) -> dict[str, Any]:
+def verdict(
+    report: dict[str, Any], evaluation: dict[str, Any], delivered: dict[tuple[str, str], Any]
+) -> dict[str, Any]:
     """The figures of the first screen, of the test chapters; empty for a run without them.
 
     `delivered` has the figures of `likelihood` for the weights that the run gives, by (split, kind). A byte

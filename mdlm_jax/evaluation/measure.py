@@ -100,10 +100,11 @@ def parser() -> cli.Parser:
     return made
 
 
-def run_command() -> int | None:
+def run_command() -> int:
     """Measures, writes, draws and prints; the exit code. Raises UserErrors and OSErrors, a line each."""
     if sys.argv[1:2] == ["compare"]:
-        return compare_command(sys.argv[2:])
+        compare_command(sys.argv[2:])
+        return 0
     given = parser().parse_args()
     if given.preset not in PRESETS:
         there = ", ".join(PRESETS)

@@ -41,8 +41,8 @@ def in_words(verdict: Mapping[str, Any]) -> str:
     """What the held-out figure means, as HTML."""
     choices = verdict["choices"]
     told = (
-        "Guessing the next byte (a letter, a space, a mark) of chapters it never saw, it is as unsure as somebody "
-        f"who must choose blindly among {num(choices['model'], 1)} equally likely ones."
+        "Guessing the next byte (a letter, a space, a mark) of chapters it never saw, it is as unsure as "
+        f"somebody who must choose blindly among {num(choices['model'], 1)} equally likely ones."
     )
     if choices["ngram_5"]:
         told += f" Counting what followed the last five bytes leaves {num(choices['ngram_5'], 1)}"
@@ -104,7 +104,7 @@ def learned(found: Findings, svg: Mapping[str, str]) -> str:
     """Learning curves by stage, and the transitions between the stages."""
     run, told = found["run"], found["curves"]["transitions"]
     names = [stage["name"] for stage in run["stages"]]
-    rows = []
+    rows: list[list[str]] = []
     for x in told:
         if "bits_per_byte_before" in x:
             settled = x.get("bits_per_byte_settled")
@@ -116,9 +116,9 @@ def learned(found: Findings, svg: Mapping[str, str]) -> str:
                 rows.append([escaped(names[x["stage"]]), *cells, num(settled)])
     head = ["into", "before", "after", "settled"]
     caption = (
-        "Each line falls while the model practises. The stages hide different shares of the text, so that their "
-        "training lines cannot be compared with one another; the held-out line can. A training line that falls "
-        "while the held-out one rises means learning by heart."
+        "Each line falls while the model practises. The stages hide different shares of the text, so that "
+        "their training lines cannot be compared with one another; the held-out line can. A training line "
+        "that falls while the held-out one rises means learning by heart."
     )
     return section(
         "learning",
@@ -149,17 +149,19 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
         for x in sorted(figures, key=lambda x: x["split"] == "test")
     ]
     noise = (
-        "What a hidden word-piece costs when this share of the text around it is hidden too. With little hidden "
-        "the model only fills a gap; with all hidden it must invent. The mean of the curve is the figure above."
+        "What a hidden word-piece costs when this share of the text around it is hidden too. With little "
+        "hidden the model only fills a gap; with all hidden it must invent. The mean of the curve is the "
+        "figure above."
     )
     others = (
-        "A byte takes eight bits in a file. The fewer bits a model needs for a byte of unseen chapters, the better "
-        "it foresees them. bzip2 and xz are the programs that pack files, given the training chapters first."
+        "A byte takes eight bits in a file. The fewer bits a model needs for a byte of unseen chapters, "
+        "the better it foresees them. bzip2 and xz are the programs that pack files, given the training "
+        "chapters first."
     )
     told = (
-        "<p>The figure of a diffusion model is a bound: the true cost is at most that, since it can be reckoned "
-        "in any order of writing and the bound is the mean over all of them. Reading from left to right is one "
-        "order, which can be reckoned exactly.</p>"
+        "<p>The figure of a diffusion model is a bound: the true cost is at most that, since it can be "
+        "reckoned in any order of writing and the bound is the mean over all of them. Reading from left to "
+        "right is one order, which can be reckoned exactly.</p>"
     )
     return section(
         "likelihood",
@@ -189,9 +191,9 @@ def twin(found: Findings) -> str:
     return section(
         "twin",
         "Beside its twin",
-        "<p>The twin has the same network, but reads and writes from left to right as most language models do; "
-        "the same code trained it on the same chapters. Each was trained by a plan of its own, so that the "
-        "lines below the first say what they cost.</p>",
+        "<p>The twin has the same network, but reads and writes from left to right as most language models "
+        "do; the same code trained it on the same chapters. Each was trained by a plan of its own, so that "
+        "the lines below the first say what they cost.</p>",
         table("This model and its autoregressive twin", ["", "this model", escaped(beside["name"])], rows),
     )
 
@@ -209,15 +211,16 @@ def spent(found: Findings, svg: Mapping[str, str]) -> str:
     rows.append(["all", "", "", count(own["tokens"]), power(own["flops"]), count(own["seconds"])])
     critical = own["critical"]
     told = (
-        f"<p>By a law of Prabhudesai and others (2025) a diffusion model overtakes its autoregressive twin when "
-        f"the same text has been read often enough: at {power(critical['flops'])} FLOPs for a book of "
-        f"{count(critical['unique_tokens'])} tokens. This run spent {num(critical['ratio'], 2)} times that.</p>"
+        f"<p>By a law of Prabhudesai and others (2025) a diffusion model overtakes its autoregressive twin "
+        f"when the same text has been read often enough: at {power(critical['flops'])} FLOPs for a book of "
+        f"{count(critical['unique_tokens'])} tokens. This run spent {num(critical['ratio'], 2)} times "
+        "that.</p>"
     )
     if critical["extrapolated"]:
         told += (
-            '<p class="note">The law was fitted on texts of 25 to 100 million tokens. For a single book it is an '
-            "extrapolation, and no promise.</p>"
-        ).replace("25 to 100", "twenty-five to a hundred")
+            '<p class="note">The law was fitted on texts of twenty-five to a hundred million tokens. For a '
+            "single book it is an extrapolation, and no promise.</p>"
+        )
     caption = (
         "Held-out bits per byte against the compute spent, with the critical compute as an upright line."
     )

@@ -63,9 +63,9 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     if not own:
         return ""
     caption = (
-        "The diamond is how far its texts are from the chapters it learned from; the filled bar how far the book's "
-        "own unseen chapters are, the outlined one how far another book is. A diamond over the filled bar cannot "
-        "be told from the book by that measure."
+        "The diamond is how far its texts are from the chapters it learned from; the filled bar how far "
+        "the book's own unseen chapters are, the outlined one how far another book is. A diamond over the "
+        "filled bar cannot be told from the book by that measure."
     )
     head = ["measure", "samples", "unseen chapters", "another book", "position", "95 %", "verdict"]
     parts = [
@@ -77,8 +77,8 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     if coherence:
         lower = figure(
             svg.get("coherence"),
-            "Whether sentences go with their neighbours: beside the book's own pages, and beside the same pages "
-            "with their sentences shuffled.",
+            "Whether sentences go with their neighbours: beside the book's own pages, and beside the same "
+            "pages with their sentences shuffled.",
         )
         head[3:4] = ["another book, or shuffled"]
     measures = dict(own["measures"])
@@ -138,9 +138,9 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     told = ""
     if drawn:
         told = (
-            f"<p>Given a passage and asked for its next {count(drawn['tokens'])} tokens, how many answers would "
-            "it take until one is the book's own, word for word? Passages it never saw are the yardstick: what "
-            "comes back there was guessed.</p>"
+            f"<p>Given a passage and asked for its next {count(drawn['tokens'])} tokens, how many answers "
+            "would it take until one is the book's own, word for word? Passages it never saw are the "
+            "yardstick: what comes back there was guessed.</p>"
         )
     rows = [
         [
@@ -176,7 +176,8 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
 
 def links(found: Mapping[str, Any]) -> dict[int, list[tuple[int, int, str]]]:
     """Of each text, the copied spans that have a place in the list: (start, stop, target), in characters."""
-    memory, made = found["evaluation"].get("memory"), {}
+    memory = found["evaluation"].get("memory")
+    made: dict[int, list[tuple[int, int, str]]] = {}
     texts = found["evaluation"]["samples"]["texts"]
     for i, span in enumerate(memory["passages"] if memory else []):
         at = word_spans(texts[span["sample"]])
@@ -241,7 +242,7 @@ def human(found: Mapping[str, Any]) -> str:
     return section(
         "human",
         "Can readers tell?",
-        "<p>Readers were shown a passage of the book beside one the model wrote, and asked which is the book. "
-        f"{human_in_words(own).capitalize()}.</p>",
+        "<p>Readers were shown a passage of the book beside one the model wrote, and asked which is the "
+        f"book. {human_in_words(own).capitalize()}.</p>",
         table("Answers", ["reader", "answers", "right", "share", "95 %"], rows),
     )

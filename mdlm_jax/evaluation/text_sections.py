@@ -83,7 +83,8 @@ def extraction(run: Subject, preset: Preset, progress: PlanProgress) -> dict[str
 
     Exact probabilities, token after token, by the model's own law (temperature 1).
     """
-    config, trained, found = run.config, run.trained(run.delivered), {}
+    config, trained = run.config, run.trained(run.delivered)
+    found: dict[str, Any] = {}
     for name, split in (("training", "train"), ("held_out", "test")):
         windows = held_out_windows(run.dataset, split, config.model.seq_len)
         chosen, tokens = passages(windows, preset.passages)
