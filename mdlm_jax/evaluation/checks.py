@@ -25,7 +25,11 @@ def checks(
     found, value, ngram = [], verdict.get("bits_per_byte"), verdict.get("ngram_5")
     if value is not None and ngram is not None:
         good = verdict["interval"][1] < ngram
-        told = "better than counting five bytes back" if good else "not clearly better than counting bytes"
+        told = (
+            "better than counting runs of five bytes"
+            if good
+            else "not clearly better than counting runs of five bytes"
+        )
         found.append(_check("beats_ngram", good, told, value, ngram))
     if value is not None and verdict["kind"] == "bound":
         share = verdict["standard_error"] / value

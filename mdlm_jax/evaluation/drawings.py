@@ -65,7 +65,12 @@ def comparison(found: Findings) -> str:
     verdict = found["verdict"]
     own = "this model" + (", at most" if verdict["kind"] == "bound" else "")
     rows = {own: "bits_per_byte", "this model, read from left to right": "exact_left_to_right"}
-    rows |= {"autoregressive twin": "twin", "counting five bytes back": "ngram_5", "bzip2": "bz2", "xz": "xz"}
+    rows |= {
+        "autoregressive twin": "twin",
+        "counting runs of five bytes": "ngram_5",
+        "bzip2": "bz2",
+        "xz": "xz",
+    }
     values = [(name, verdict[key]) for name, key in rows.items() if verdict.get(key) is not None]
     errors = [1.96 * verdict["standard_error"] if name == own else 0.0 for name, _ in values]
     about = "Held-out bits per byte of the test chapters; the line on the first bar is its 95 % interval."

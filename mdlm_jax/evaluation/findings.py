@@ -91,7 +91,6 @@ def verdict(
         "choices": {"model": 2**value, "ngram_5": ngram and 2**ngram, "twin": twin and 2**twin},
         "better_than_ngram": ngram and 1 - value / ngram,
         "better_than_twin": twin and 1 - value / twin,
-        "share_of_file": value / 8,
     }
 
 
@@ -112,6 +111,8 @@ def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
         "divisions": split["kind"],
         "titles": split.get("titles") or [],
         "chapters": {name: len(found) for name, found in split["chapters"].items()},
+        "held_out": sum(len(found) for name, found in split["chapters"].items() if name != "train"),
+        "all_chapters": sum(map(len, split["chapters"].values())),
         "split_seed": split["seed"],
         "seed": config.seed,
         "precision": config.precision,
@@ -165,6 +166,11 @@ def collect(workdir: Path) -> dict[str, Any]:
         "verdict": found,
         "checks": checks(found, last, evaluation),
         "curves": drawn,
+        "written": [
+            {name: x[name] for name in ("stage", "total_step", "text")}
+            for x in lines
+            if x["kind"] == "sample"
+        ],
         "cost": cost,
         "report": report,
         "evaluation": evaluation,

@@ -42,11 +42,15 @@ def power(value: float | None) -> str:
 
 
 def about(value: float | None) -> str:
-    """A number to three digits, small or large."""
+    """A number to four digits, small or large."""
     if value is None:
         return "–"
     large = value and not 1e-3 <= abs(value) < 1e6
-    return power(value) if large else exact(value, f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}")
+    return (
+        power(value)
+        if large
+        else exact(value, f"{value:,.4g}".replace("-", "−") if abs(value) < 1000 else f"{value:,.0f}")
+    )
 
 
 def ends(interval: Sequence[float] | None, digits: int = 3) -> str:

@@ -45,7 +45,7 @@ def in_words(verdict: Mapping[str, Any]) -> str:
         f"somebody who must choose blindly among {num(choices['model'], 1)} equally likely ones."
     )
     if choices["ngram_5"]:
-        told += f" Counting what followed the last five bytes leaves {num(choices['ngram_5'], 1)}"
+        told += f" Counting runs of five bytes leaves {num(choices['ngram_5'], 1)}"
         told += f", the autoregressive twin {num(choices['twin'], 1)}." if choices["twin"] else "."
     return told
 
@@ -71,7 +71,7 @@ def headline(found: Findings) -> str:
             f"({most}lower is better); {interval}</small></p><p>{in_words(verdict)}</p>"
         )
         both = [
-            compared(verdict["better_than_ngram"], "counting five bytes back"),
+            compared(verdict["better_than_ngram"], "counting runs of five bytes"),
             compared(verdict["better_than_twin"], "its autoregressive twin"),
         ]
         rows.append(("Beside others", "; ".join(filter(None, both))))
@@ -95,9 +95,10 @@ EVALUATE = "python -m mdlm_jax.evaluate measures {where}, with samples, style an
 
 
 def first_texts(found: Findings) -> list[str]:
-    """Texts of the weights that the run gives."""
+    """Texts of the weights that the run gives, or of the last that wrote one in training."""
     samples = found["evaluation"].get("samples")
-    return [*samples["stages"][-1]["texts"], *samples["texts"]] if samples else []
+    last = [x["text"] for x in found["written"][-1:]]
+    return [*samples["stages"][-1]["texts"], *samples["texts"]] if samples else last
 
 
 def learned(found: Findings, svg: Mapping[str, str]) -> str:
@@ -270,12 +271,10 @@ def again(found: Findings) -> str:
 def html(found: Findings, svg: Mapping[str, str]) -> str:
     """The page: `svg` are the `drawings` of `found`."""
     run = found["run"]
-    chapters = run["chapters"]
-    held = sum(n for name, n in chapters.items() if name != "train")
     lead = (
         f"{kind_of(run).capitalize()} that learned to write from one book, and what it is worth. "
-        f"{count(held)} of {count(sum(chapters.values()))} {escaped(run['divisions'])} were kept from it; "
-        "it is judged by those."
+        f"{count(run['held_out'])} of {count(run['all_chapters'])} {escaped(run['divisions'])} were kept "
+        "from it; it is judged by those."
     )
     sections = {
         "learning": ("learning", learned(found, svg)),
