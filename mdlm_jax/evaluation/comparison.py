@@ -13,6 +13,7 @@ from mdlm_jax.evaluation.html_parts import (
     percent,
     power,
     quoted,
+    said,
     section,
     table,
 )
@@ -38,7 +39,7 @@ def rows(findings: Mapping[str, Findings]) -> list[list[str]]:
 
     return [
         line("what it is", lambda found: kind_of(found["run"])),
-        line("book", lambda found: f"<bdi>{escaped(found['run']['book'])}</bdi>"),
+        line("book", lambda found: said(found["run"]["book"])),
         line("state", lambda found: escaped(found["run"]["state"])),
         line("weights", lambda found: count(found["run"]["parameters"])),
         line("bits per byte, test chapters", verdict("bits_per_byte")),
@@ -59,7 +60,7 @@ def differences(configs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     plans = [flat(config) for config in configs.values()]
     names = sorted({name for plan in plans for name in plan})
     return [
-        [escaped(name), *(escaped(str(plan.get(name, "–"))) for plan in plans)]
+        [said(name), *(said(str(plan.get(name, "–"))) for plan in plans)]
         for name in names
         if len({str(plan.get(name)) for plan in plans}) > 1
     ]
@@ -71,7 +72,7 @@ def html(
     """The page: `findings` of `findings.collect` and config.json of each run by its name, `svg` of
     `drawings.compared`.
     """
-    head, differing = ["", *map(escaped, findings)], differences(configs)
+    head, differing = ["", *map(said, findings)], differences(configs)
     books = {
         (found["run"]["book"], found["run"]["bytes"], found["run"]["split_seed"])
         for found in findings.values()
@@ -83,7 +84,7 @@ def html(
             "chapters that were kept from them.</p>"
         )
     written = "".join(
-        f"<div><h3>{escaped(name)}</h3>{quoted(texts[0].strip(), found['run']['language'])}</div>"
+        f"<div><h3>{said(name)}</h3>{quoted(texts[0].strip(), found['run']['language'])}</div>"
         for name, found in findings.items()
         if (texts := first_texts(found))
     )

@@ -17,6 +17,7 @@ from mdlm_jax.evaluation.html_parts import (
     percent,
     power,
     quoted,
+    said,
     section,
     table,
 )
@@ -110,11 +111,11 @@ def learned(found: Findings, svg: Mapping[str, str]) -> str:
         if "bits_per_byte_before" in x:
             settled = x.get("bits_per_byte_settled")
             cells = [num(x["bits_per_byte_before"]), num(x.get("bits_per_byte_after"))]
-            old = next((row for row in rows if row[0] == escaped(names[x["stage"]])), None)
+            old = next((row for row in rows if row[0] == said(names[x["stage"]])), None)
             if old:  # the same transition, looked at again
                 old[-1] = num(settled)
             else:
-                rows.append([escaped(names[x["stage"]]), *cells, num(settled)])
+                rows.append([said(names[x["stage"]]), *cells, num(settled)])
     head = ["into", "before", "after", "settled"]
     caption = (
         "Each line falls while the model practises. The stages hide different shares of the text, so that "
@@ -138,9 +139,9 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
     head = ["checkpoint", "weights", "chapters", "figure", "bits per byte", "95 %", "per token", "per word"]
     rows = [
         [
-            escaped(x["checkpoint"]),
+            said(x["checkpoint"]),
             {"ema": "averaged", "params": "last"}[x["weights"]],
-            escaped(x["split"]),
+            said(x["split"]),
             KINDS[x["kind"]],
             num(x["bits_per_byte"]),
             ends(x["interval_95"]["bits_per_byte"]) if x["bits_per_byte_se"] else "–",
@@ -195,7 +196,7 @@ def twin(found: Findings) -> str:
         "<p>The twin has the same network, but reads and writes from left to right as most language models "
         "do; the same code trained it on the same chapters. Each was trained by a plan of its own, so that "
         "the lines below the first say what they cost.</p>",
-        table("This model and its autoregressive twin", ["", "this model", escaped(beside["name"])], rows),
+        table("This model and its autoregressive twin", ["", "this model", said(beside["name"])], rows),
     )
 
 
@@ -205,7 +206,7 @@ def spent(found: Findings, svg: Mapping[str, str]) -> str:
     if not own:
         return ""
     rows = [
-        [escaped(x["name"]), count(x["steps"]), num(x["epochs"], 1), count(x["tokens"]), power(x["flops"]),
+        [said(x["name"]), count(x["steps"]), num(x["epochs"], 1), count(x["tokens"]), power(x["flops"]),
          count(x["seconds"])]
         for x in own["stages"]
     ]  # fmt: skip
@@ -249,14 +250,14 @@ def again(found: Findings) -> str:
             versions = ", ".join(f"{k} {v}" for k, v in sorted(told["versions"].items()))
             commit = f", commit {told['commit']}" if told.get("commit") else ""
             lines.append(
-                (name, escaped(f"Python {told['python']}{commit}, {versions}; {', '.join(told['devices'])}"))
+                (name, said(f"Python {told['python']}{commit}, {versions}; {', '.join(told['devices'])}"))
             )
     if made:
         hashes = ", ".join(f"{name} {digest}" for name, digest in made["checkpoints"].items())
-        lines.append(("weights", escaped(hashes)))
+        lines.append(("weights", said(hashes)))
     seeds = f"training {count(run['seed'])}, split of the chapters {count(run['split_seed'])}"
     seeds += f", evaluation {count(made['seed'])}" if made else ""
-    absent = "".join(f"<li>{escaped(name)}: {escaped(why)}</li>" for name, why in found["absent"].items())
+    absent = "".join(f"<li>{said(name)}: {said(why)}</li>" for name, why in found["absent"].items())
     return section(
         "again",
         "How to do it again",
@@ -292,7 +293,7 @@ def html(found: Findings, svg: Mapping[str, str]) -> str:
     if not found["evaluation"] and found["verdict"]:
         more = f'<p class="note">{escaped(EVALUATE.format(where="the rest"))}</p>'
     top = [
-        f'<h1><bdi>{escaped(run["book"])}</bdi></h1><p class="lead">{lead}</p>',
+        f'<h1>{said(run["book"])}</h1><p class="lead">{lead}</p>',
         headline(found),
         f'{more}<nav aria-label="Sections"><ul>{links}</ul></nav>',
     ]

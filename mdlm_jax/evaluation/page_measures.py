@@ -13,6 +13,7 @@ from mdlm_jax.evaluation.html_parts import (
     pair,
     percent,
     quoted,
+    said,
     section,
     table,
 )
@@ -69,7 +70,7 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     )
     head = ["measure", "samples", "unseen chapters", "another book", "position", "95 %", "verdict"]
     parts = [
-        f"<p>On the way from the book itself (0) to {escaped(own['other_book'])} (1) its texts stand at "
+        f"<p>On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
         f"{num(own['overall'], 2)}, the median of the measures that tell the two apart in texts of "
         f"{count(own['words'])} words. {count(own['texts'])} texts were measured.</p>",
     ]
@@ -112,7 +113,7 @@ def place(run: Mapping[str, Any], span: Mapping[str, Any]) -> str:
     """Where a span stands in the book, as HTML."""
     titles = run["titles"]
     title = titles[span["chapter"]] if span["chapter"] < len(titles) else ""
-    named = f"<bdi>{escaped(title)}</bdi>" if title else f"{run['divisions'].removesuffix('s')} "
+    named = said(title) if title else f"{run['divisions'].removesuffix('s')} "
     named += "" if title else count(span["shown"]["chapter"])
     paragraph = count(span["shown"]["paragraph"])
     return f"{named}, paragraph {paragraph}, {percent(span['share'], 0)} of the way through"
@@ -194,7 +195,7 @@ def samples(found: Mapping[str, Any]) -> str:
     if not own:
         return ""
     columns = "".join(
-        f'<div><h3>after {escaped(x["stage"])}</h3><p class="origin">{escaped(x["checkpoint"])}</p>'
+        f'<div><h3>after {said(x["stage"])}</h3><p class="origin">{said(x["checkpoint"])}</p>'
         + "".join(quoted(text.strip(), language) for text in x["texts"])
         + "</div>"
         for x in own["stages"]
@@ -231,7 +232,7 @@ def human(found: Mapping[str, Any]) -> str:
         return ""
     rows = [
         [
-            f"<bdi>{escaped(x['who'])}</bdi>",
+            said(x["who"]),
             count(x["answers"]),
             count(x["right"]),
             percent(x["share"], 0),
