@@ -9,12 +9,12 @@ from mdlm_jax.evaluation.html_parts import (
     checklist,
     count,
     ends,
+    exact,
     facts,
     figure,
     num,
     page,
     pair,
-    percent,
     power,
     quoted,
     said,
@@ -55,7 +55,8 @@ def compared(share: float | None, other: str) -> str:
     """A model's bits beside another's: a share above 0 is fewer bits; HTML."""
     if share is None:
         return ""
-    return f"{percent(abs(share))} {'fewer' if share > 0 else 'more'} bits than {other}"
+    shown = exact(share, f"{100 * abs(share):.1f}\u00a0%")
+    return f"{shown} {'fewer' if share > 0 else 'more'} bits than {other}"
 
 
 def headline(found: Findings) -> str:
@@ -157,8 +158,8 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
     )
     others = (
         "A byte takes eight bits in a file. The fewer bits a model needs for a byte of unseen chapters, "
-        "the better it foresees them. bzip2 and xz are the programs that pack files, given the training "
-        "chapters first."
+        "the better it foresees them. Two of the others are programs that pack files, bzip and xz, which were "
+        "given the training chapters first."
     )
     told = (
         "<p>The figure of a diffusion model is a bound: the true cost is at most that, since it can be "
