@@ -119,6 +119,8 @@ def memory(found: Findings) -> str:
         for span in own["passages"]
     }
     named = [(share, label or "") for share, label in sorted(places.items())]
+    if not any(values):
+        raise ValueError("nothing to draw: no span of the book came back")
     about = "Words that the samples share with the book in spans of eight words or more, along the book."
     axis = Axis("copied words for each word of the book")
     return charts.strip("Where it copied from", about, axis, values, named)
@@ -127,7 +129,7 @@ def memory(found: Findings) -> str:
 def copies(found: Findings) -> str:
     """Shares of n-grams that stand in the training chapters, of samples and of held-out pieces."""
     own, values, errors = found["evaluation"]["memory"]["shares"], [], []
-    for n, x in own.items():
+    for n, x in sorted(own.items(), key=lambda one: int(one[0])):
         for name, told in (("samples", "samples"), ("held_out", "unseen chapters")):
             if x[name]["share"] is not None:
                 low, high = x[name]["interval"] or [x[name]["share"]] * 2
@@ -140,8 +142,16 @@ def copies(found: Findings) -> str:
 def extraction(found: Findings) -> str:
     """How many answers it takes until passages are written word for word."""
     own = found["evaluation"]["memory"]["extraction"]
+    if not any(any(own[name]["extractable"].values()) for name in ("training", "held_out")):
+        raise ValueError("nothing to draw: no passage comes back")
     series = [
-        Series(told, [(float(n), 100 * share) for n, share in own[name]["extractable"].items()])
+        Series(
+            told,
+            [
+                (float(n), 100 * share)
+                for n, share in sorted(own[name]["extractable"].items(), key=lambda one: int(one[0]))
+            ],
+        )
         for name, told in (("training", "passages it learned from"), ("held_out", "passages it never saw"))
     ]
     about = (

@@ -11,6 +11,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mdlm_jax.configuration import Config
 from mdlm_jax.data import Dataset, open_dataset
 from mdlm_jax.evaluation.beside_sections import cost_figures, human_answers
@@ -69,7 +71,8 @@ def verdict(
     """The figures of the first screen, of the test chapters; empty for a run without them.
 
     `delivered` has the figures of `likelihood` for the weights that the run gives, by (split, kind). A byte
-    that costs b bits is as hard to guess as one of 2^b equally likely ones ("choices").
+    that costs b bits is as hard to guess as one of 2^b equally likely ones ("choices"). "answers" is
+    how many it takes until half of the passages of `extraction` are written word for word.
     """
     found = report.get("test")
     if not found:
@@ -80,6 +83,9 @@ def verdict(
     simple = evaluation.get("likelihood", {}).get("simple_models", {}).get("test", {})
     ngram = simple.get("ngram_5", (report.get("ngram_5_bits_per_byte") or {}).get("test"))
     twin = (evaluation.get("twin", {}).get("test") or {}).get("bits_per_byte")
+    drawn = evaluation.get("memory", {}).get("extraction") or {}
+    queries = [drawn[name]["log10_queries"] for name in ("training", "held_out") if name in drawn]
+    medians = [10 ** min(float(np.median(each)), 300.0) for each in queries if each]
     others = {"ngram_5": ngram, "bz2": simple.get("bz2"), "xz": simple.get("xz"), "twin": twin}
     return {
         "kind": found["kind"],
@@ -89,9 +95,16 @@ def verdict(
         "exact_left_to_right": exact["bits_per_byte"] if exact else None,
         **others,
         "choices": {"model": 2**value, "ngram_5": ngram and 2**ngram, "twin": twin and 2**twin},
+        "answers": dict(zip(("training", "held_out"), medians, strict=False)),
         "better_than_ngram": ngram and 1 - value / ngram,
         "better_than_twin": twin and 1 - value / twin,
     }
+
+
+def _title(name: str) -> str:
+    """Of a book without one, by its file's name."""
+    words = Path(name).stem.replace("_", " ").strip() or name
+    return words[:1].upper() + words[1:]
 
 
 def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
@@ -105,7 +118,7 @@ def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
         "name": workdir.resolve().name,
         "state": (_json(workdir / "STATUS.json") or {}).get("state", "unknown"),
         "causal": network.causal,
-        "book": (documents[0].get("title") if len(documents) == 1 else None) or book["name"],
+        "book": (documents[0].get("title") if len(documents) == 1 else None) or _title(book["name"]),
         "bytes": book["bytes"],
         "language": (info.get("language") or {}).get("code"),
         "divisions": split["kind"],

@@ -74,9 +74,9 @@ def quoted(text: str, language: str | None, spans: Iterable[tuple[int, int, str]
     return f'<blockquote lang="{code}"><bdi>{"".join(parts)}{escaped(text[at:])}</bdi></blockquote>'
 
 
-def figure(drawing: str | None, caption: str) -> str:
-    """A chart and what it says; nothing without a chart. The caption is HTML."""
-    return f"<figure>{drawing}<figcaption>{caption}</figcaption></figure>" if drawing else ""
+def figure(drawing: str | None, caption: str, kind: str = "") -> str:
+    """A chart and what it says, beside it for the kind "single"; nothing without a chart. HTML."""
+    return f'<figure class="{kind}">{drawing}<figcaption>{caption}</figcaption></figure>' if drawing else ""
 
 
 def pair(*figures: str) -> str:
@@ -121,7 +121,9 @@ def checklist(checks: Iterable[dict[str, Any]]) -> str:
         if one["value"] is not None:
             numbers = f" ({about(one['value'])}; threshold {about(one['limit'])})"
         kind = "pass" if one["passed"] else "warn"
-        items.append(f'<li class="{kind}"><span>{escaped(one["text"])}{numbers}</span></li>')
+        items.append(
+            f'<li class="{kind}"><span>{escaped(one["text"].replace("'", "’"))}{numbers}</span></li>'
+        )
     return f'<ul class="checks">{"".join(items)}</ul>' if items else ""
 
 

@@ -100,7 +100,7 @@ def first_texts(found: Findings) -> list[str]:
     """Texts of the weights that the run gives, or of the last that wrote one in training."""
     samples = found["evaluation"].get("samples")
     last = [x["text"] for x in found["written"][-1:]]
-    return [*samples["stages"][-1]["texts"], *samples["texts"]] if samples else last
+    return [*samples["texts"], *samples["stages"][-1]["texts"]] if samples else last
 
 
 def learned(found: Findings, svg: Mapping[str, str]) -> str:
@@ -128,7 +128,7 @@ def learned(found: Findings, svg: Mapping[str, str]) -> str:
         "How it learned",
         "<p>The book comes in stages: first its plainest and most central sentences, then pairs of sentences "
         "that belong together, then whole paragraphs.</p>" * (len(names) > 1),
-        figure(svg.get("learning"), caption),
+        figure(svg.get("learning"), caption, "single"),
         table("Held-out bits per byte at the border of two stages", head, rows) if rows else "",
     )
 
@@ -158,8 +158,8 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
     )
     others = (
         "A byte takes eight bits in a file. The fewer bits a model needs for a byte of unseen chapters, "
-        "the better it foresees them. Two of the others are programs that pack files, bzip and xz, which were "
-        "given the training chapters first."
+        "the better it foresees them. Two of the others are programs that pack files, bzip and xz, which "
+        "were given the training chapters first."
     )
     told = (
         "<p>The figure of a diffusion model is a bound: the true cost is at most that, since it can be "
@@ -231,7 +231,7 @@ def spent(found: Findings, svg: Mapping[str, str]) -> str:
         "cost",
         "What it cost",
         told,
-        figure(svg.get("cost"), caption),
+        figure(svg.get("cost"), caption, "single"),
         table("Training", ["stage", "steps", "readings", "tokens", "FLOPs", "seconds in steps"], rows),
     )
 

@@ -12,6 +12,7 @@ from mdlm_jax.evaluation.html_parts import (
     num,
     pair,
     percent,
+    power,
     quoted,
     said,
     section,
@@ -31,8 +32,8 @@ COPYING = {
 def style_in_words(style: Mapping[str, Any]) -> str:
     """Where the style stands, as HTML."""
     if style["overall"] is None:
-        return "not to be told from another book's at this length"
-    near = "near the book's own" if style["overall"] < 0.25 else "between the two"
+        return "not to be told from another book’s at this length"
+    near = "near the book’s own" if style["overall"] < 0.25 else "between the two"
     near = near if style["overall"] < 0.75 else "as far off as another book"
     return f"{num(style['overall'], 2)}, where 0 is the book’s own unseen chapters and 1 another book: {near}"
 
@@ -65,7 +66,7 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         return ""
     caption = (
         "The diamond is how far its texts are from the chapters it learned from; the filled bar how far "
-        "the book's own unseen chapters are, the outlined one how far another book is. A diamond over the "
+        "the book’s own unseen chapters are, the outlined one how far another book is. A diamond over the "
         "filled bar cannot be told from the book by that measure."
     )
     head = ["measure", "samples", "unseen chapters", "another book", "position", "95 %", "verdict"]
@@ -78,13 +79,14 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     if coherence:
         lower = figure(
             svg.get("coherence"),
-            "Whether sentences go with their neighbours: beside the book's own pages, and beside the same "
+            "Whether sentences go with their neighbours: beside the book’s own pages, and beside the same "
             "pages with their sentences shuffled.",
         )
         head[3:4] = ["another book, or shuffled"]
     measures = dict(own["measures"])
     measures |= {name: coherence[name] for name in ("adjacent", "entities")} if coherence else {}
-    parts.append(pair(figure(svg.get("style"), caption), lower))
+    drawn = figure(svg.get("style"), caption, "" if lower else "single")
+    parts.append(pair(drawn, lower) if lower else drawn)
     parts.append(
         table("All measures, as distances from the chapters it learned from", head, placed_rows(measures))
     )
@@ -140,7 +142,7 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     if drawn:
         told = (
             f"<p>Given a passage and asked for its next {count(drawn['tokens'])} tokens, how many answers "
-            "would it take until one is the book's own, word for word? Passages it never saw are the "
+            "would it take until one is the book’s own, word for word? Passages it never saw are the "
             "yardstick: what comes back there was guessed.</p>"
         )
     rows = [
@@ -150,13 +152,14 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
             percent(x["held_out"]["share"], 2),
             " to ".join(percent(end, 2) for end in x["difference"] or ()) or "–",
         ]
-        for n, x in own["shares"].items()
+        for n, x in sorted(own["shares"].items(), key=lambda one: int(one[0]))
     ]
     return section(
         "memory",
         "Did it learn the book by heart?",
         f"<p>{memory_in_words(own).capitalize()}.</p>",
-        figure(svg.get("memory"), caption),
+        figure(svg.get("memory"), caption, "single")
+        or "<p>No span of eight words or more stands in the book.</p>",
         "<h3>Where the longest stand in the book</h3>" * bool(items),
         f'<ol class="places">{"".join(items)}</ol>' if items else "",
         told,
