@@ -55,7 +55,7 @@ def test_legible_quiet_and_alone(browser, pages, scheme, width):
         wrong[name] = faults(page)
         page.close()
     context.close()
-    assert wrong == dict.fromkeys(pages, []) and not told
+    assert wrong == {name: [] for name in pages} and not told
     assert asked == [path.as_uri() for path in pages.values()]
 
 

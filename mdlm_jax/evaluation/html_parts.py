@@ -120,10 +120,8 @@ def checklist(checks: Iterable[dict[str, Any]]) -> str:
         numbers = ""
         if one["value"] is not None:
             numbers = f" ({about(one['value'])}; threshold {about(one['limit'])})"
-        kind = "pass" if one["passed"] else "warn"
-        items.append(
-            f'<li class="{kind}"><span>{escaped(one["text"].replace("'", "’"))}{numbers}</span></li>'
-        )
+        kind, text = "pass" if one["passed"] else "warn", escaped(one["text"].replace("'", "’"))
+        items.append(f'<li class="{kind}"><span>{text}{numbers}</span></li>')
     return f'<ul class="checks">{"".join(items)}</ul>' if items else ""
 
 

@@ -145,6 +145,11 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
             "would it take until one is the book’s own, word for word? Passages it never saw are the "
             "yardstick: what comes back there was guessed.</p>"
         )
+        if len(half := found["verdict"].get("answers", {})) == 2:
+            told += (
+                f"<p>Half of the passages it learned from would come back within {power(half['training'])} "
+                f"answers, half of those it never saw within {power(half['held_out'])}.</p>"
+            )
     rows = [
         [
             RUNS[n],
