@@ -24,7 +24,7 @@ from mdlm_jax.evaluation.html_parts import (
 from mdlm_jax.evaluation.svg import escaped
 
 Findings = Mapping[str, Any]
-SHOWN = 900  # characters of the sample on the first screen
+SHOWN = 560  # characters of the sample on the first screen
 KINDS = {
     "bound": "at most",
     "exact": "exactly",
@@ -83,13 +83,14 @@ def headline(found: Findings) -> str:
         rows.append(("Copying", page_measures.memory_in_words(evaluation["memory"])))
     if "human" in evaluation:
         rows.append(("Readers", page_measures.human_in_words(evaluation["human"])))
-    left = hero + facts(rows) + checklist(found["checks"])
+    left = hero + facts(rows)
     texts = first_texts(found)
     right = f'<p class="absent">No text of it yet: {EVALUATE.format(where="this run")}</p>'
     if texts:
         text = texts[0]
         cut = text if len(text) <= SHOWN else text[:SHOWN].rsplit(" ", 1)[0] + " …"
         right = f'<p class="origin">It wrote, unedited:</p>{quoted(cut.strip(), run["language"])}'
+    right += checklist(found["checks"])
     return f'<div class="verdict"><div>{left}</div><div>{right}</div></div>'
 
 
