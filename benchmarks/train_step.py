@@ -40,7 +40,7 @@ from mdlm_jax.diffusion import Density, capacity
 from mdlm_jax.evaluation.estimate import count_parameters, flops_per_token
 from mdlm_jax.model import ffn_width
 from mdlm_jax.optimizer import make_optimizer
-from mdlm_jax.train_state import TrainState, forbidden_rows, init_params, make_loss, make_train_step
+from mdlm_jax.train_state import Guard, TrainState, forbidden_rows, init_params, make_loss, make_train_step
 from mdlm_jax.ui.metrics import MetricLog
 
 SPECIAL = {"pad": 0, "mask": 1, "eos": 2}
@@ -72,7 +72,8 @@ def ours(config: Config, batches: Iterator[dict[str, np.ndarray]]) -> Callable[[
     train_step = make_train_step(loss_fn, optimizer, config.optimizer.ema_decay, config.micro_batch, 0)
     params = init_params(config.model, 0)
     ema, key = jax.tree.map(jnp.array, params), jax.random.key_data(jax.random.key(0))
-    state = [TrainState(jnp.int32(0), params, ema, jax.jit(optimizer.init)(params), key)]
+    guard = jax.tree.map(jnp.asarray, Guard())
+    state = [TrainState(jnp.int32(0), params, ema, jax.jit(optimizer.init)(params), key, guard)]
     compiled = jax.jit(train_step, donate_argnums=0)
 
     def step() -> None:

@@ -88,7 +88,9 @@ def save(directory: Path, step: int, state: Any, meta: dict[str, Any], keep: set
             return
         write_json(temporary / "meta.json", meta)
         write_json(temporary / MANIFEST, _digests(temporary))
-        os.rename(temporary, directory / str(step))
+        if (final := directory / str(step)).exists():
+            shutil.rmtree(final)
+        os.rename(temporary, final)
     except (OSError, ValueError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         told = f"cannot write the checkpoint {directory / str(step)}: {unwritten(error)}"

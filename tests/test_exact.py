@@ -1,6 +1,7 @@
 """Exact likelihoods are likelihoods: all texts together have probability 1, under either order."""
 
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from toys import NETWORK, config, quick_jit, random_params, within
 
-from mdlm_jax.evaluation.exact import make_confidence_order, make_left_to_right
+from mdlm_jax.evaluation.exact import make_confidence_order, make_in_order
 from mdlm_jax.evaluation.likelihood import make_bound
 from mdlm_jax.train_state import denoiser, forbidden_rows
 
@@ -20,7 +21,7 @@ ALLOWED = np.flatnonzero(~FORBIDDEN)
 PARAMS = random_params(MODEL)
 # Sharp enough that orders differ.
 PARAMS["embed"]["embedding"] = PARAMS["embed"]["embedding"][...] * 2
-MAKE = {"left_to_right": make_left_to_right, "confidence_order": make_confidence_order}
+MAKE = {"left_to_right": make_in_order, "confidence_order": make_confidence_order}
 
 
 def windows_of(texts: list[tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -91,6 +92,23 @@ def test_the_bound_is_the_mean_over_orders(every):
     bound = make_bound(config(MODEL, replicates=36), FORBIDDEN, MASK, windows_of([text]))(PARAMS)[0][:, 0]
     assert within(bound.mean(), bound.std(ddof=1) / 6, nats.mean())
     assert nats.mean() > -math.log(np.exp(-nats).mean()) > nats.min()
+
+
+def test_any_ranks_and_the_mean_of_two_laws():
+    """By ranks as by hand; of two networks the mean of the probabilities, of one twice its own."""
+    texts, rng = [(0, 1, 2), (2, 2, 0)], np.random.default_rng(0)
+    ranks = np.array([[0, *rng.permutation(N) + 1, *range(N + 1, L)] for _ in texts])
+    make = functools.partial(make_in_order, config(MODEL), FORBIDDEN, MASK, windows_of(texts))
+    nats = make(ranks)(PARAMS)[:, 1 : N + 1]
+    for text, rank, found in zip(texts, ranks, nats, strict=True):
+        np.testing.assert_allclose(found, by_hand(text, tuple(np.argsort(rank[1 : N + 1]))), rtol=1e-4)
+    other = random_params(MODEL, seed=1)
+    exact = make(ranks)
+    each = np.stack([exact(p)[:, 1 : N + 1] for p in (PARAMS, other)])
+    np.testing.assert_allclose(
+        exact([PARAMS, other])[:, 1 : N + 1], -np.log(np.exp(-each).mean(0)), rtol=1e-4
+    )
+    np.testing.assert_allclose(exact([PARAMS, PARAMS])[:, 1 : N + 1], nats, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", MAKE)

@@ -16,6 +16,7 @@ from sample_books import zipped
 import data_prep.__main__
 import launch
 from mdlm_jax import evaluate, runs, sample, serve, watch
+from mdlm_jax.evaluation import blind
 from mdlm_jax.ui import cli
 
 SMOKE = "--config configs/three_stage.py:smoke --workdir {run}"
@@ -208,6 +209,26 @@ MISTAKES = [
     ("sample", "--workdir {trained} --style Quatsch --best_of 2", "chapter Quatsch is not in the book; it"),
     ("sample", "--workdir {run} --remask 0.2 --sampler ancestral", "--remask=0.2 is nothing that"),
     ("sample", "--workdir {run} --seed -1", "--seed must be at least 0"),
+    ("blind", "", "required: --workdir"),
+    ("blind", "--workdir {folder}", "is not a run directory"),
+    ("blind", "--workdir {trained}s", "trained?"),
+    ("blind", "--workdir {trained} --pairs 0", "--pairs must be from 1 to 200, not 0"),
+    ("blind", "--workdir {trained} --words 2", "--words must be from 5 to 400, not 2"),
+    ("blind", "--workdir {trained} --seed -1", "--seed must be from 0 to"),
+    ("blind", "--workdir {trained} --from middle", "--from: invalid choice: 'middle'"),
+    ("blind", "--workdir {trained} --page x.html --results", "not allowed with argument"),
+    ("blind", "--workdir {trained} --page {folder}", "cannot be written; name a file in a directory"),
+    ("blind", "--workdir {trained} --page absent/x.html", "cannot be written; name a file in a directory"),
+    ("blind", "--workdir {trained} --page {folder}/x.txt", "name a file that ends in .html"),
+    ("blind", "--workdir {trained} --name ' a'", "--name: a reader's name must be a line of at most 80"),
+    ("blind", "--workdir {trained} --results", "nobody has answered a test of"),
+    ("blind", "--workdir {trained} --add absent.json", "absent.json"),
+    ("blind", "--workdir {trained} --add {pdf}", "is no file of answers that the page has saved"),
+    ("blind", "--workdir {trained} --add {answers}", "has no test 0123456789ab; the answers are of another"),
+    ("blind", "--workdir {trained} --pairs 200", "passages of 40 words, not 200; take fewer --pairs or"),
+    ("blind", "--workdir {trained} --words 20 --samples", "texts of 20 words and no prompt, not 20"),
+    ("blind", "--workdir {flipped}", "has no dataset.json; name the shards of"),
+    ("blind", "--workdir {flipped} --words 20 --data {trained}/data", "has no intact checkpoint yet"),
     ("data_prep", "", "required: --book, --out"),
     ("data_prep", "--book {book} --out {run} --vocab 300", "did you mean --vocab_size?"),
     ("data_prep", "--book {book} absent.txt --out {run}", "absent.txt does not exist"),
@@ -256,6 +277,8 @@ def places(smoke_run, tmp_path_factory) -> dict[str, Path]:
     made["other"].write_text(built_in_chapters(4), encoding="utf-8")
     made["folder"].mkdir()
     (made["folder"] / "note.txt").write_text("mine")
+    made["answers"] = folder / "answers.json"
+    made["answers"].write_text('{"test": "0123456789ab", "who": "", "answers": []}')
     made["trained"], made["damaged"] = folder / "trained", folder / "damaged"
     shutil.copytree(smoke_run, made["trained"], ignore=shutil.ignore_patterns("events*", "lock"))
     made["damaged"].mkdir()
@@ -310,6 +333,7 @@ def invoke(program: str, arguments: list[str], monkeypatch) -> int:
         "serve": serve,
         "watch": watch,
         "evaluate": evaluate,
+        "blind": blind,
     }
     return programs[program].main()
 

@@ -18,8 +18,7 @@ import numpy as np
 
 from mdlm_jax import diffusion
 from mdlm_jax.configuration import Config
-from mdlm_jax.evaluation.likelihood import rows_at_a_time
-from mdlm_jax.train_state import cast, denoiser
+from mdlm_jax.evaluation.likelihood import law, rows_at_a_time
 
 ROWS = 64  # rows that meet the network at once, where no budget says fewer
 Windows = dict[str, np.ndarray]
@@ -27,21 +26,30 @@ Look = Callable[[int], object]  # is told how many tokens were scored since it w
 Exact = Callable[..., np.ndarray]
 
 
-def make_left_to_right(config: Config, forbidden: np.ndarray, mask_id: int, windows: Windows) -> Exact:
-    """exact(params, look) -> float64 [W, L], -log p of each token given those before it, 0 where not scored.
+def make_in_order(
+    config: Config, forbidden: np.ndarray, mask_id: int, windows: Windows, ranks: np.ndarray | None = None
+) -> Exact:
+    """exact(params, look) -> float64 [W, L], -log p of each token given those of a lower rank, 0 where not
+    scored. The ranks [W, L], different ones within a window, are by default those from left to right.
 
-    One forward a token: what comes before it is shown, it and all that follows is masked. Masks are attended
-    to, so that a row has the length of its window, and nothing of one row serves the next.
+    One forward a token: what has a lower rank is shown, it and all the rest is masked. Masks are attended to,
+    so that a row has the length of its window, and nothing of one row serves the next.
     """
     length, rows = windows["tokens"].shape[1], rows_at_a_time(config, ROWS)
+    order = np.broadcast_to(np.arange(length), windows["tokens"].shape) if ranks is None else ranks
     window, place = np.nonzero(windows["scored"])
 
     @jax.jit
     def nats_of(
-        params: object, tokens: jax.Array, segments: jax.Array, scored: jax.Array, place: jax.Array
+        params: object,
+        tokens: jax.Array,
+        segments: jax.Array,
+        scored: jax.Array,
+        order: jax.Array,
+        place: jax.Array,
     ) -> jax.Array:
-        denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments)
-        hidden = scored & (jnp.arange(length) >= place[:, None])
+        denoise_fn = law(config, params, forbidden, segments)
+        hidden = scored & (order >= jnp.take_along_axis(order, place[:, None], axis=1))
         index = jnp.arange(rows) * length + place
         logits = denoise_fn(jnp.where(hidden, mask_id, tokens), index)
         return diffusion.cross_entropy(logits, tokens.reshape(-1)[index])
@@ -51,7 +59,8 @@ def make_left_to_right(config: Config, forbidden: np.ndarray, mask_id: int, wind
         for start in range(0, len(place), rows):
             some = np.minimum(np.arange(start, start + rows), len(place) - 1)  # the last again, to fill up
             three = (windows[name][window[some]] for name in ("tokens", "segments", "scored"))
-            nats[window[some], place[some]] = nats_of(params, *three, place[some])
+            found = nats_of(params, *three, order[window[some]], place[some])
+            nats[window[some], place[some]] = found
             look(len(place[start : start + rows]))
         return nats
 
@@ -74,7 +83,7 @@ def make_confidence_order(config: Config, forbidden: np.ndarray, mask_id: int, w
         params: object, tokens: jax.Array, segments: jax.Array, hidden: jax.Array, size: int
     ) -> tuple[jax.Array, jax.Array]:
         """(nats [R] of the position that each row shows next, hidden [R, L] after it)."""
-        denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments)
+        denoise_fn = law(config, params, forbidden, segments)
         (index,) = jnp.nonzero(hidden.reshape(-1), size=size, fill_value=0)
         logits = denoise_fn(jnp.where(hidden, mask_id, tokens), index)
         log_z = jax.nn.logsumexp(logits, axis=-1)

@@ -97,6 +97,19 @@ def corrupt_strata(
     return diffusion.corrupt(mask_key, tokens, segments, scored, rate[:, None], mask_id)
 
 
+def law(
+    config: Config, params: Any, forbidden: np.ndarray, segments: jax.Array | None
+) -> diffusion.DenoiseFn:
+    """The denoiser of weights; of a list of weights the mean of their probabilities, unnormalised."""
+    members = params if isinstance(params, list) else [params]
+    networks = [denoiser(config.model, cast(x, config.precision), forbidden, segments) for x in members]
+
+    def mean(tokens: jax.Array, index: jax.Array) -> jax.Array:
+        return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(f(tokens, index)) for f in networks]), axis=0)
+
+    return networks[0] if len(networks) == 1 else mean
+
+
 def rows_at_a_time(config: Config, rows: int) -> int:
     """How many of a batch's `rows` meet the network at once: all, or under a budget a micro-batch's."""
     return math.gcd(rows, config.micro_batch) if config.memory_budget else rows
@@ -129,7 +142,7 @@ def make_nats(
         params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array, key: jax.Array
     ) -> jax.Array:
         tokens, segments, scored = (jnp.repeat(x, strata, axis=0) for x in (tokens, segments, scored))
-        network = functools.partial(denoiser, config.model, cast(params, config.precision), forbidden)
+        network = functools.partial(law, config, params, forbidden)
         corrupted = corrupt_strata(
             key, tokens, segments, scored, stratum=jnp.asarray(stratum), strata=strata, mask_id=mask_id
         )
@@ -224,7 +237,7 @@ def make_exact(
 
     @jax.jit
     def nats_of(params: Any, tokens: jax.Array, segments: jax.Array, scored: jax.Array) -> jax.Array:
-        denoise_fn = denoiser(config.model, cast(params, config.precision), forbidden, segments)
+        denoise_fn = law(config, params, forbidden, segments)
         return keep(diffusion.autoregressive_nats(denoise_fn, tokens, scored))
 
     on_devices = per_device(nats_of)

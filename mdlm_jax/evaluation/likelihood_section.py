@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mdlm_jax.evaluation import compress, ngram
-from mdlm_jax.evaluation.exact import Exact, Look, make_confidence_order, make_left_to_right
+from mdlm_jax.evaluation.exact import Exact, Look, make_confidence_order, make_in_order
 from mdlm_jax.evaluation.likelihood import bytes_and_words, figures, held_out, held_out_windows
 from mdlm_jax.evaluation.subject import Preset, Subject
 from mdlm_jax.evaluation.summary import table
@@ -70,7 +70,7 @@ def parts(run: Subject, preset: Preset, split: str) -> list[Part]:
     found = [Part(by_protocol, number * calls)]
     forbidden = forbidden_rows(config.model, run.dataset.info["vocab_size"], special)
     orders = (
-        ("left_to_right", preset.left_to_right, make_left_to_right),
+        ("left_to_right", preset.left_to_right, make_in_order),
         ("confidence_order", preset.confidence, make_confidence_order),
     )
     for kind, wanted, make in orders:

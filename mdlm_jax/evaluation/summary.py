@@ -44,6 +44,7 @@ WRITTEN = re.compile(
     r"(config|dataset|tokenizer|environment|STATUS)\.json(\.tmp)?|(command|plan)\.txt(\.tmp)?|lock"
     r"|metrics\.jsonl(\.tmp)?|events\.out\.tfevents\.[^/]+|report/((report|evaluation|index)\.json|index\.html|[a-z]+\.svg)(\.tmp)?"
     r"|plugins/profile/[^/]+/[^/]+|wandb/.+"
+    r"|human/([0-9a-f]{12}\.json(\.tmp)?|answers\.jsonl)"
     r"|samples/[^/]+\.(json|txt)(\.partial)?|self_training/[^/]+\.(json|array_record)(\.tmp)?"
     r"|(data|\.data\.(partial|old)-\d+)"
     r"/([^/]+\.array_record|(dataset|tokenizer)\.json|difficulty\.csv|data_report\.html(\.tmp)?)"
