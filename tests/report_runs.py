@@ -49,6 +49,7 @@ def evaluation(delivered: str) -> dict[str, Any]:
     stages = [(1, "foundational"), (2, "structural"), (3, "refinement")]
     figure = {"bits_per_byte": 1.75, "bits_per_byte_se": 0.0, "kind": "exact", "nats_per_token": 4.25}
     figure |= {"token_perplexity": 70.1, "word_perplexity": 1111.0}
+    answers = {"answers": 20, "right": 15, "skipped": 1, "share": 0.75, "low": 0.509, "high": 0.913}
     return {
         "schema_version": 1,
         "preset": {"name": "default"},
@@ -82,7 +83,14 @@ def evaluation(delivered: str) -> dict[str, Any]:
             "dropout": 0.1,
             "stages": [{"name": "refinement", "epochs": 3.0}],
         },
-        "human": {"absent": "nobody was asked yet"},
+        "human": {
+            "readers": [{"who": HOSTILE} | answers],
+            "all": answers,
+            "meaning": "Readers told the book from the run.",
+            "shared": False,
+            "tests": [{"id": "0123456789ab", "from": "held_out", "checkpoint": delivered}],
+        },
+        "cost": {"absent": "no step is on record"},
     }
 
 

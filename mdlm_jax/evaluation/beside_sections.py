@@ -1,6 +1,5 @@
 """The sections "twin", "human" and "cost" of an evaluation: what stands beside its own measures."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from mdlm_jax.data import Dataset, open_dataset
 from mdlm_jax.evaluation.analytics import stage_figures
 from mdlm_jax.evaluation.critical import Spent, against_critical
 from mdlm_jax.evaluation.estimate import count_parameters
+from mdlm_jax.evaluation.readers import human_figures
 from mdlm_jax.evaluation.subject import Preset, Subject
 from mdlm_jax.run_directory import RunError, read_config
 from mdlm_jax.ui.metrics import read_lines
@@ -57,11 +57,8 @@ def twin_lines(found: dict[str, Any]) -> list[str]:
 
 def human_answers(workdir: Path) -> dict[str, Any]:
     """What readers answered in the blind test of a run. Raises NothingBeside where nobody did."""
-    if importlib.util.find_spec("mdlm_jax.evaluation.blind") is None:
-        raise NothingBeside("nobody was asked yet")
-    figures = importlib.import_module("mdlm_jax.evaluation.blind").human_figures(workdir)
-    if not figures:
-        raise NothingBeside("nobody was asked yet")
+    if not (figures := human_figures(workdir)):
+        raise NothingBeside("nobody was asked yet; python -m mdlm_jax.evaluation.blind asks")
     return dict(figures)
 
 
@@ -72,7 +69,7 @@ def human(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, 
 
 def human_lines(found: dict[str, Any]) -> list[str]:
     """For a terminal."""
-    return ["Blind test: answered; see the report"]
+    return [f"Blind test: {found['all']['right']} of {found['all']['answers']} answers found the book"]
 
 
 def cost_figures(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:

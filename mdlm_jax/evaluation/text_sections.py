@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mdlm_jax.evaluation import coherence, copying, voice
-from mdlm_jax.evaluation.exact import make_left_to_right
+from mdlm_jax.evaluation.exact import make_in_order
 from mdlm_jax.evaluation.likelihood import held_out_windows, make_exact
 from mdlm_jax.evaluation.style import chapter_texts
 from mdlm_jax.evaluation.subject import Preset, Subject
@@ -91,7 +91,7 @@ def extraction(run: Subject, preset: Preset, progress: PlanProgress) -> dict[str
         if config.model.causal:
             nats = make_exact(config, trained.forbidden, chosen, lambda nats: nats)(trained.params)
         else:
-            exact = make_left_to_right(config, trained.forbidden, run.dataset.special_ids["mask"], chosen)
+            exact = make_in_order(config, trained.forbidden, run.dataset.special_ids["mask"], chosen)
             progress.total += int(chosen["scored"].sum())
             nats = exact(trained.params, lambda rows: progress.update(progress.done + rows, "extraction"))
         each = [-row[scored] for row, scored in zip(nats, chosen["scored"], strict=True)]
