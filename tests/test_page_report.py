@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import indivisible
 from page_visit import expect
 from report_runs import HOSTILE, change, whole
 from test_page import AXE, LEVELS
@@ -39,8 +40,17 @@ def faults(page: Any) -> list[Any]:
     return page.evaluate(AXE, LEVELS) + wide * ["scrolls sideways"]
 
 
+SOAK = (pytest.mark.soak, indivisible)
+
+
 @pytest.mark.parametrize(
-    ("scheme", "width"), [("light", 360), ("dark", 360), ("light", 1280), ("dark", 1280)]
+    ("scheme", "width"),
+    [
+        ("light", 1280),
+        ("dark", 360),
+        pytest.param("light", 360, marks=SOAK),
+        pytest.param("dark", 1280, marks=SOAK),
+    ],
 )
 def test_legible_quiet_and_alone(browser, pages, scheme, width):
     options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
