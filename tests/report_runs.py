@@ -25,11 +25,11 @@ def chapters() -> dict[int, str]:
 
 
 def texts() -> list[str]:
-    """Six samples of 60 words or more: one is copied from chapter 0, one is hostile."""
+    """Six samples of 60 words or more: one is copied from chapter 0, two are hostile."""
     every = chapters()
     words = every[1].split()
     plain = [" ".join(reversed(words[i * 100 : i * 100 + 100])) for i in range(4)]
-    copied = " ".join(every[0].split()[200:300])
+    copied = HOSTILE + " " + " ".join(every[0].split()[200:300])
     return [copied, *plain, HOSTILE + " " + " ".join(reversed(words[500:600]))]
 
 
