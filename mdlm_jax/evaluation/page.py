@@ -24,7 +24,7 @@ from mdlm_jax.evaluation.html_parts import (
 from mdlm_jax.evaluation.svg import escaped
 
 Findings = Mapping[str, Any]
-SHOWN = 560  # characters of the sample on the first screen
+SHOWN, LINES = 560, 14  # characters and lines of the sample on the first screen
 KINDS = {
     "bound": "at most",
     "exact": "exactly",
@@ -87,7 +87,7 @@ def headline(found: Findings) -> str:
     texts = first_texts(found)
     right = f'<p class="absent">No text of it yet: {EVALUATE.format(where="this run")}</p>'
     if texts:
-        text = texts[0]
+        text = "\n".join(texts[0].strip().split("\n")[:LINES])
         cut = text if len(text) <= SHOWN else text[:SHOWN].rsplit(" ", 1)[0] + " …"
         right = f'<p class="origin">It wrote, unedited:</p>{quoted(cut.strip(), run["language"])}'
     right += checklist(found["checks"])
