@@ -376,7 +376,11 @@ def show(workdir: Path, config: Config) -> None:
     print(f"The run is in {workdir}, its figures in {report}.")
     if not config.model.causal:
         print(f"Let it write: python -m mdlm_jax.sample --workdir {shlex.quote(str(workdir))}")
-    print(f"Measure it further: python -m mdlm_jax.evaluate --workdir {shlex.quote(str(workdir))}")
+    from mdlm_jax.evaluation.report_files import drawn
+
+    print("\n".join(drawn(workdir)))
+    told = "Measure it further, with style and copies, into that page"
+    print(f"{told}: python -m mdlm_jax.evaluate --workdir {shlex.quote(str(workdir))}")
 
 
 def command() -> None:

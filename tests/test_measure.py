@@ -1,8 +1,10 @@
 """The command mdlm_jax.evaluate: its figures, its file, and that nothing half-done is left."""
 
+import dataclasses
 import json
 import math
 import os
+import shutil
 import sys
 
 import pytest
@@ -43,10 +45,13 @@ def test_every_stage_both_weights_and_a_damaged_file_is_replaced(run, monkeypatc
     """The bound of the weights that the run delivers is that of its report."""
     path = run[1] / "report" / "evaluation.json"
     path.write_text("{")
+    few = dataclasses.replace(PRESETS["default"], texts=6, text_tokens=80, stage_texts=1, passages=4)
+    monkeypatch.setitem(PRESETS, "default", few)
     code, out, error = command(monkeypatch, capsys, *run, "--split", "test")
     assert code == 0, error
     made, report = json.loads(path.read_text()), json.loads((run[1] / "report" / "report.json").read_text())
-    assert sorted(os.listdir(path.parent)) == ["evaluation.json", "report.json"]
+    assert {"evaluation.json", "report.json", "index.html", "index.json"} <= set(os.listdir(path.parent))
+    assert not [name for name in os.listdir(path.parent) if name.endswith(".tmp")]
     assert WRITTEN.fullmatch("report/evaluation.json")
     last, found = report["checkpoint"], by_kind(made)
     assert made["delivered"] == last and made["preset"]["name"] == "default"
@@ -66,7 +71,55 @@ def test_every_stage_both_weights_and_a_damaged_file_is_replaced(run, monkeypatc
     simple = made["likelihood"]["simple_models"]["test"]
     assert simple["ngram_5"] == report["ngram_5_bits_per_byte"]["test"]
     assert 1 < simple["xz"] < 8 and 1 < simple["bz2"] < 8
+    check_texts(made, out)
     assert f"{x['bits_per_byte']:.3f}" in out and f"{simple['bz2']:.3f}" in out
+
+
+def check_texts(made: dict, out: str) -> None:
+    """The sections about texts."""
+    samples = made["samples"]
+    assert len(samples["texts"]) == len(set(samples["texts"])) == 6 and samples["tokens"] == 80
+    assert [len(x["texts"]) for x in samples["stages"]] == [1, 1, 1]
+    assert samples["stages"][2]["checkpoint"] == samples["checkpoint"] == made["delivered"]
+    assert made["style"]["texts"] + made["style"]["left_out"] == 6 == len(made["memory"]["texts"])
+    drawn = made["memory"]["extraction"]
+    assert len(drawn["training"]["log10_p"]) == len(drawn["held_out"]["log10_p"]) == 4
+    # A network that has learnt next to nothing: some nats a token.
+    assert all(1 < -x / drawn["tokens"] * math.log(10) < 8 for x in drawn["training"]["log10_p"])
+    assert "--twin RUN" in made["twin"]["absent"] and "No section 'twin'" in out
+    assert made["cost"]["tokens"] > 0 and len(made["cost"]["stages"]) == 3
+
+
+def test_a_twin_must_be_a_finished_causal_run_of_the_same_data(run, smoke_run, tmp_path, monkeypatch, capsys):
+    twin = tmp_path / "twin"
+    shutil.copytree(run[1], twin, ignore=shutil.ignore_patterns("checkpoints", "evaluation.json"))
+    for wrong, change in (
+        ("no autoregressive run", None),
+        ("trained on other data", {"book": {"name": "another"}}),
+        ("is not finished", None),
+    ):
+        if change:
+            config = json.loads((twin / "config.json").read_text())
+            config["model"]["causal"] = True
+            (twin / "config.json").write_text(json.dumps(config))
+            info = json.loads((twin / "dataset.json").read_text())
+            (twin / "dataset.json").write_text(json.dumps(info | change))
+        elif wrong == "is not finished":
+            (twin / "report" / "report.json").unlink()
+        code, out, error = command(monkeypatch, capsys, *run, "--twin", twin)
+        assert code == 2 and wrong in error and error.count("\n") == 1 and not out
+
+
+def test_strict_draws_and_compare(run, tmp_path, monkeypatch, capsys):
+    """What learnt next to nothing is no better than counting: a warning, and an exit code on request."""
+    assert command(monkeypatch, capsys, "--workdir", run[1], "--draw")[0] == 0
+    code, out, _ = command(monkeypatch, capsys, "--workdir", run[1], "--draw", "--strict")
+    assert code == measure.BELOW == 4 and "WARN  not clearly better than counting" in out
+    page = tmp_path / "both.html"
+    assert command(monkeypatch, capsys, "compare", run[1], run[1], "--out", page)[0] == 0
+    assert "Runs side by side" in page.read_text(encoding="utf-8")
+    code, _, error = command(monkeypatch, capsys, "compare", run[1])
+    assert code == 2 and "two runs or more" in error
 
 
 @pytest.mark.soak
@@ -112,12 +165,17 @@ def test_interrupted_it_leaves_what_was_there(run, monkeypatch, capsys):
     """A section is all that it takes to add a key; one that is interrupted leaves no file behind."""
     path = run[1] / "report" / "evaluation.json"
     section = measure.Section(
-        lambda run, preset, progress: {"rows": preset.rows}, lambda x: [f"rows: {x['rows']}"]
+        lambda run, preset, progress, made: {"rows": preset.rows}, lambda x: [f"rows: {x['rows']}"]
     )
-    monkeypatch.setattr(measure, "SECTIONS", {"first": section})
+
+    def fails(*_):
+        raise ValueError("for want of a nail")
+
+    monkeypatch.setattr(measure, "SECTIONS", {"first": section, "none": measure.Section(fails, list)})
     assert command(monkeypatch, capsys, *run, "--preset", "memory_efficient")[:1] == (0,)
-    before = path.read_text()
+    before, there = path.read_text(), sorted(os.listdir(path.parent))
     assert json.loads(before)["first"] == {"rows": PRESETS["memory_efficient"].rows}
+    assert json.loads(before)["none"] == {"absent": "for want of a nail"}
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -125,7 +183,4 @@ def test_interrupted_it_leaves_what_was_there(run, monkeypatch, capsys):
     monkeypatch.setattr(measure, "SECTIONS", {"first": section, "second": measure.Section(interrupted, list)})
     code, out, error = command(monkeypatch, capsys, *run)
     assert (code, out) == (130, "") and error.endswith("interrupted; nothing was written\n")
-    assert path.read_text() == before and sorted(os.listdir(path.parent)) == [
-        "evaluation.json",
-        "report.json",
-    ]
+    assert path.read_text() == before and sorted(os.listdir(path.parent)) == there

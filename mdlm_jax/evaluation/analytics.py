@@ -1,11 +1,15 @@
 """What a run tells of itself while it trains: figures of a stage, memory, short texts."""
 
+import contextlib
+import functools
 import importlib.metadata
 import itertools
 import platform
 import resource
+import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,13 +26,26 @@ from mdlm_jax.ui.request import Request
 OF_THE_CLOCK = ("seconds", "tokens_per_second")  # which a run done again does not repeat
 
 
+def commit() -> str | None:
+    """The commit of the checkout that this file is part of; None where it is none."""
+    here = Path(__file__).resolve()
+    git = functools.partial(
+        subprocess.run, cwd=here.parent, check=True, capture_output=True, text=True, timeout=10
+    )
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        git(["git", "ls-files", "--error-unmatch", here.name])  # else the checkout is somebody else's
+        return str(git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip())
+    return None
+
+
 def environment() -> dict[str, Any]:
-    """Versions and devices, for environment.json."""
+    """Versions, commit and devices, for environment.json."""
     names = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [f"{d.platform} {d.device_kind}" for d in jax.devices()],
+        "commit": commit(),
         "versions": {name: importlib.metadata.version(name) for name in names},
     }
 

@@ -88,7 +88,7 @@ def simple_models(run: Subject) -> dict[str, dict[str, float]]:
     return {s: {"ngram_5": grams[s]} | compress.bits_per_byte(train, text) for s, text in texts.items()}
 
 
-def measure(run: Subject, preset: Preset, progress: PlanProgress) -> dict[str, Any]:
+def measure(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, Any]) -> dict[str, Any]:
     """{"simple_models": {split: bits per byte}, "figures": [of each checkpoint, weights and split]}."""
     splits = {split: parts(run, preset, split) for split in run.splits}
     weights = [(run.delivered, "ema")]

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mdlm_jax import __version__
-from mdlm_jax.evaluation import likelihood_section
+from mdlm_jax.evaluation import beside_sections, likelihood_section, samples_section, text_sections
+from mdlm_jax.evaluation import checks as thresholds
 from mdlm_jax.evaluation.analytics import environment
 from mdlm_jax.evaluation.losses import dataset_of
+from mdlm_jax.evaluation.report_files import write_comparison, write_report
 from mdlm_jax.evaluation.subject import PRESETS, Preset, Subject, find
 from mdlm_jax.run_directory import cache_compilations, model_hash
 from mdlm_jax.ui import cli
@@ -19,6 +21,7 @@ from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.values import UserError, nearest, write_json
 
 SCHEMA_VERSION = 1
+BELOW = 4  # exit code of --strict where a threshold is not met
 SPLITS = {"validation": ("validation",), "test": ("test",), "both": ("validation", "test")}
 
 
@@ -29,15 +32,27 @@ class EvaluateError(UserError):
 class Section(NamedTuple):
     """One top-level key of evaluation.json: what measures it, and how it is told in lines.
 
-    `measure` adds its work to `progress.total` before it begins, in a unit of its own choice: the network's
-    rows, where it is the network that takes the time.
+    `measure` is given the sections made so far, and adds its work to `progress.total` before it begins, in a
+    unit of its own choice: the network's rows, where it is the network that takes the time. What it raises as
+    a UserError or ValueError ends the evaluation where the section is `needed`; else it is the reason, under
+    "absent", why there is none.
     """
 
-    measure: Callable[[Subject, Preset, PlanProgress], dict[str, Any]]
+    measure: Callable[[Subject, Preset, PlanProgress, dict[str, Any]], dict[str, Any]]
     lines: Callable[[dict[str, Any]], list[str]]
+    needed: bool = False
 
 
-SECTIONS = {"likelihood": Section(likelihood_section.measure, likelihood_section.lines)}
+SECTIONS = {
+    "likelihood": Section(likelihood_section.measure, likelihood_section.lines, needed=True),
+    "samples": Section(samples_section.measure, samples_section.lines),
+    "style": Section(text_sections.style, text_sections.style_lines),
+    "coherence": Section(text_sections.coherent, text_sections.coherent_lines),
+    "memory": Section(text_sections.memory, text_sections.memory_lines),
+    "twin": Section(beside_sections.twin, beside_sections.twin_lines),
+    "human": Section(beside_sections.human, beside_sections.human_lines),
+    "cost": Section(beside_sections.cost, beside_sections.cost_lines),
+}
 
 
 def evaluate(run: Subject, preset: str, progress: PlanProgress) -> dict[str, Any]:
@@ -54,9 +69,14 @@ def evaluate(run: Subject, preset: str, progress: PlanProgress) -> dict[str, Any
         "delivered": f"{run.delivered.parent.name}/{run.delivered.name}",
         "checkpoints": {f"{p.parent.name}/{p.name}": model_hash(p) for p in paths},
     }
-    return made | {
-        name: section.measure(run, PRESETS[preset], progress) for name, section in SECTIONS.items()
-    }
+    for name, section in SECTIONS.items():
+        try:
+            made[name] = section.measure(run, PRESETS[preset], progress, made)
+        except ValueError as error:  # a UserError is one
+            if section.needed:
+                raise
+            made[name] = {"absent": str(error)}
+    return made
 
 
 def parser() -> cli.Parser:
@@ -73,23 +93,34 @@ def parser() -> cli.Parser:
         "--out", type=Path, help="the file to write (default: <workdir>/report/evaluation.json)"
     )
     made.add_argument("--data", type=Path, help="its shards, where they are not in <workdir>/data")
+    made.add_argument("--twin", type=Path, help="an autoregressive run of the same data, to stand beside it")
+    made.add_argument("--strict", action="store_true", help="exit code 4 where a threshold is not met")
+    made.add_argument("--draw", action="store_true", help="measure nothing, draw the page from what is there")
     made.add_argument("--seed", type=int, default=0, help="of the random masks; 0: those of report.json")
     return made
 
 
-def run_command() -> None:
-    """Measures, writes and prints. Raises UserErrors and OSErrors, a line each."""
+def run_command() -> int:
+    """Measures, writes, draws and prints; the exit code. Raises UserErrors and OSErrors, a line each."""
+    if sys.argv[1:2] == ["compare"]:
+        compare_command(sys.argv[2:])
+        return 0
     given = parser().parse_args()
     if given.preset not in PRESETS:
         there = ", ".join(PRESETS)
         raise EvaluateError(f"no preset {given.preset!r}; there are {there}{nearest(given.preset, PRESETS)}")
     if not 0 <= given.seed < 2**32:
         raise EvaluateError(f"--seed must be at least 0 and below 2**32, not {given.seed}")
+    if given.draw:
+        return told(given.workdir, given.strict)
     out = given.out or given.workdir / "report" / "evaluation.json"
     if given.out and (out.is_dir() or not out.parent.is_dir()):
         raise EvaluateError(f"--out: {out} cannot be written; name a file in a directory that exists")
     dataset = dataset_of(given.workdir, given.data or given.workdir / "data")
-    run = find(given.workdir, dataset, SPLITS[given.split], given.seed, PRESETS[given.preset])
+    if given.twin:
+        beside_sections.check_twin(given.twin, dataset.info)
+    splits, preset = SPLITS[given.split], PRESETS[given.preset]
+    run = find(given.workdir, dataset, splits, given.seed, preset, given.twin)
     print(f"evaluating {given.workdir} ...", file=sys.stderr, flush=True)
     cache_compilations(Path(__file__).resolve().parents[2] / ".jax_cache")
     progress = PlanProgress(0.0)
@@ -99,11 +130,37 @@ def run_command() -> None:
         progress.stop()
     write_json(out, made)
     for name, section in SECTIONS.items():
-        print("\n".join(section.lines(made[name])))
+        why = made[name].get("absent")
+        print("\n".join([f"No section {name!r}: {why}"] if why else section.lines(made[name])))
     print(f"All of it, with the curve l(t): {out}")
+    return 0 if given.out else told(given.workdir, given.strict)
+
+
+def told(workdir: Path, strict: bool) -> int:
+    """Draws the page and prints the thresholds; the exit code. Raises UserErrors and OSErrors."""
+    found = write_report(workdir)
+    print("\n".join(thresholds.lines(found["checks"])))
+    print(f"The page: {workdir / 'report' / 'index.html'}")
+    return 0 if all(x["passed"] for x in found["checks"]) or not strict else BELOW
+
+
+def compare_command(argv: list[str]) -> None:
+    """Writes the page that has runs side by side. Raises UserErrors and OSErrors, a line each."""
+    made = cli.Parser(prog="python -m mdlm_jax.evaluate compare", description="Runs side by side, on a page.")
+    made.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="two or more")
+    made.add_argument("--out", type=Path, default=Path("comparison.html"), help="the page to write")
+    given = made.parse_args(argv)
+    if len(given.runs) < 2:
+        raise EvaluateError("compare needs two runs or more")
+    if given.out.is_dir() or not given.out.parent.is_dir():
+        raise EvaluateError(f"--out: {given.out} cannot be written; name a file in a directory that exists")
+    write_comparison(given.runs, given.out)
+    print(f"The page: {given.out}")
 
 
 def main() -> int:
-    """The exit code: 0, 2 after one line about what is wrong, 130 when interrupted."""
+    """The exit code: 0, 2 after one line about what is wrong, 4 (--strict) where a threshold is not met, 130
+    when interrupted.
+    """
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
     return cli.run(run_command, "nothing was written")

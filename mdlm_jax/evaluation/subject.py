@@ -22,13 +22,18 @@ class Preset:
     everything: bool = True  # earlier stages and raw weights too, not the delivered averages alone
     left_to_right: bool = True  # exact, of the delivered averages
     confidence: bool = False  # exact too, under that order
+    texts: int = 32  # that style, coherence and memory are measured on
+    text_tokens: int = 384  # in each of them: coherence needs hundreds of words
+    stage_texts: int = 2  # beside them, a canvas each, after every stage
+    passages: int = 24  # of training and of held-out text, whose extraction is looked at
     rows: int = 0  # that meet the network at once; 0: as the run's memory allows
 
 
 PRESETS = {
-    "fast": Preset(everything=False, left_to_right=False),
+    "fast": Preset(everything=False, left_to_right=False, texts=8, text_tokens=0, stage_texts=1, passages=0),
     "default": Preset(),
-    "comprehensive": Preset(strata=32, replicates=4, confidence=True),  # half the standard error
+    # Half the standard error.
+    "comprehensive": Preset(strata=32, replicates=4, confidence=True, texts=128, stage_texts=4, passages=64),
     "memory_efficient": Preset(rows=4),
 }
 
@@ -44,13 +49,21 @@ class Subject:
     seed: int
     checkpoints: tuple[Path, ...]  # the last of each stage and, where it is another, its best
     delivered: Path  # the one of them that the run gives
+    twin: Path | None = None  # an autoregressive run of the same data
 
     def trained(self, path: Path, weights: str = "ema") -> Trained:
         """The weights of a checkpoint: "ema" or "params". Raises CheckpointError."""
         return load_checkpoint(self.config, self.dataset, self.workdir, path, weights)
 
 
-def find(workdir: Path, dataset: Dataset, splits: tuple[str, ...], seed: int, preset: Preset) -> Subject:
+def find(
+    workdir: Path,
+    dataset: Dataset,
+    splits: tuple[str, ...],
+    seed: int,
+    preset: Preset,
+    twin: Path | None = None,
+) -> Subject:
     """The run in `workdir`, to be evaluated by `preset`. Raises RunError where it is not finished, or has no
     intact checkpoint.
     """
@@ -73,4 +86,4 @@ def find(workdir: Path, dataset: Dataset, splits: tuple[str, ...], seed: int, pr
     config = dataclasses.replace(config, evaluation=sizes)
     if preset.rows:
         config = dataclasses.replace(config, memory_budget=1.0, micro_batch=preset.rows)
-    return Subject(workdir, config, dataset, splits, seed, tuple(found), delivered)
+    return Subject(workdir, config, dataset, splits, seed, tuple(found), delivered, twin)

@@ -43,7 +43,7 @@ RESUME = "What is not finished goes on with python launch.py --workdir RUN."
 # Every file of a run, of its data and of its samples, by its path in the run directory.
 WRITTEN = re.compile(
     r"(config|dataset|tokenizer|environment|shards|STATUS)\.json(\.tmp)?|(command|plan)\.txt(\.tmp)?|lock"
-    r"|metrics\.jsonl(\.tmp)?|events\.out\.tfevents\.[^/]+|report/(report|evaluation)\.json(\.tmp)?"
+    r"|metrics\.jsonl(\.tmp)?|events\.out\.tfevents\.[^/]+|report/((report|evaluation|index)\.json|index\.html|[a-z]+\.svg)(\.tmp)?"
     r"|plugins/profile/[^/]+/[^/]+|wandb/.+"
     r"|human/([0-9a-f]{12}\.json(\.tmp)?|answers\.jsonl)"
     r"|samples/[^/]+\.(json|txt)(\.partial)?|self_training/[^/]+\.(json|array_record)(\.tmp)?"

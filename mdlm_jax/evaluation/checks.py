@@ -1,0 +1,70 @@
+"""Thresholds of quality: what a good run passes, and a warning where one does not. No jax."""
+
+from typing import Any
+
+MOST_ERROR = 0.005  # the bound's standard error, as a share of it
+MIDDLE = 0.5  # of style, between the book's own chapters (0) and another book (1)
+
+
+def _check(name: str, passed: bool, text: str, value: float | None, limit: float | None) -> dict[str, Any]:
+    return {"name": name, "passed": passed, "text": text, "value": value, "limit": limit}
+
+
+def checks(
+    verdict: dict[str, Any], held_out: list[dict[str, Any]], evaluation: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The thresholds that the figures at hand can be held against; the others are left out.
+
+    Args:
+        verdict: of `findings.verdict`; empty for a run without figures.
+        held_out: the points of the last stage's held-out curve.
+        evaluation: of evaluation.json; empty without one.
+
+    "name" and "passed" of each, "text" in words for either case, "value" and "limit" where it is of numbers.
+    """
+    found, value, ngram = [], verdict.get("bits_per_byte"), verdict.get("ngram_5")
+    if value is not None and ngram is not None:
+        good = verdict["interval"][1] < ngram
+        told = (
+            "better than counting runs of five bytes"
+            if good
+            else "not clearly better than counting runs of five bytes"
+        )
+        found.append(_check("beats_ngram", good, told, value, ngram))
+    if value is not None and verdict["kind"] == "bound":
+        share = verdict["standard_error"] / value
+        good = share <= MOST_ERROR
+        told = "the figure is known precisely" if good else "the figure is not known precisely"
+        found.append(_check("precise", good, told, share, MOST_ERROR))
+    if value is not None and verdict.get("twin") is not None:
+        good = verdict["interval"][1] < verdict["twin"]
+        told = "better than its autoregressive twin" if good else "not better than its autoregressive twin"
+        found.append(_check("beats_twin", good, told, value, verdict["twin"]))
+    if held_out:
+        last, best = held_out[-1], min(held_out, key=lambda point: point["bits_per_byte"])
+        good = last["bits_per_byte"] <= best["bits_per_byte"] + (last["bits_per_byte_se"] or 0.0)
+        told = "training ended where it was best" if good else "training went on after it was best"
+        found.append(_check("not_overfitted", good, told, last["bits_per_byte"], best["bits_per_byte"]))
+    style = evaluation.get("style", {}).get("overall")
+    if style is not None:
+        good = style < MIDDLE
+        told = f"its style is {'' if good else 'no '}nearer to the book's than to another book's"
+        found.append(_check("style", good, told, style, MIDDLE))
+    if copied := evaluation.get("memory", {}).get("verdict"):
+        good = copied != "memorised"
+        told = "it writes, rather than recites" if good else "it recites the book"
+        found.append(_check("not_memorised", good, told, None, None))
+    if together := evaluation.get("coherence", {}).get("together"):
+        good = not any(one["verdict"].startswith("less") for one in together.values())
+        told = "its texts differ as much as the book's pages do" if good else "its texts repeat one another"
+        found.append(_check("varied", good, told, None, None))
+    return found
+
+
+def lines(found: list[dict[str, Any]]) -> list[str]:
+    """The thresholds for a terminal, a line each."""
+    told = []
+    for check in found:
+        numbers = "" if check["value"] is None else f" ({check['value']:.4g}; threshold {check['limit']:.4g})"
+        told.append(f"{'pass' if check['passed'] else 'WARN'}  {check['text']}{numbers}")
+    return told

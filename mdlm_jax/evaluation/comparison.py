@@ -1,0 +1,109 @@
+"""The page of `python -m mdlm_jax.evaluate compare`: runs side by side. A pure function; no jax."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mdlm_jax.evaluation.html_parts import (
+    count,
+    ends,
+    figure,
+    num,
+    page,
+    pair,
+    percent,
+    power,
+    quoted,
+    said,
+    section,
+    table,
+)
+from mdlm_jax.evaluation.page import first_texts, kind_of
+from mdlm_jax.evaluation.svg import escaped
+from mdlm_jax.ui.values import flat
+
+Findings = Mapping[str, Any]
+
+
+def rows(findings: Mapping[str, Findings]) -> list[list[str]]:
+    """The figures of every run, a line each."""
+    every = list(findings.values())
+
+    def line(name: str, tell: Any) -> list[str]:
+        return [name, *(tell(found) for found in every)]
+
+    def verdict(name: str, tell: Any = num) -> Any:
+        return lambda found: tell(found["verdict"].get(name)) if found["verdict"] else "–"
+
+    def of(section: str, name: str, tell: Any) -> Any:
+        return lambda found: tell(found["evaluation"].get(section, {}).get(name))
+
+    return [
+        line("what it is", lambda found: kind_of(found["run"])),
+        line("book", lambda found: said(found["run"]["book"])),
+        line("state", lambda found: escaped(found["run"]["state"])),
+        line("weights", lambda found: count(found["run"]["parameters"])),
+        line("bits per byte, test chapters", verdict("bits_per_byte")),
+        line("95 % interval", verdict("interval", ends)),
+        line("a bound, or exact", verdict("kind", lambda kind: kind or "–")),
+        line("byte 5-gram", verdict("ngram_5")),
+        line("style (0 the book, 1 another)", of("style", "overall", lambda x: num(x, 2))),
+        line("copying", of("memory", "verdict", lambda x: escaped(x or "–"))),
+        line("tokens trained on", lambda found: count((found["cost"] or {}).get("tokens"))),
+        line("training compute, FLOPs", lambda found: power((found["cost"] or {}).get("flops"))),
+        line("share of critical compute", lambda found: percent(
+            (found["cost"] or {}).get("critical", {}).get("ratio"))),
+    ]  # fmt: skip
+
+
+def differences(configs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Fields of the plan in which the runs differ, with their values as text."""
+    plans = [flat(config) for config in configs.values()]
+    names = sorted({name for plan in plans for name in plan})
+    return [
+        [said(name), *(said(str(plan.get(name, "–"))) for plan in plans)]
+        for name in names
+        if len({str(plan.get(name)) for plan in plans}) > 1
+    ]
+
+
+def html(
+    findings: Mapping[str, Findings], configs: Mapping[str, Mapping[str, Any]], svg: Mapping[str, str]
+) -> str:
+    """The page: `findings` of `findings.collect` and config.json of each run by its name, `svg` of
+    `drawings.compared`.
+    """
+    head, differing = ["", *map(said, findings)], differences(configs)
+    books = {
+        (found["run"]["book"], found["run"]["bytes"], found["run"]["split_seed"])
+        for found in findings.values()
+    }
+    warning = ""
+    if len(books) > 1:
+        warning = (
+            '<p class="warn">The figures cannot be compared: the runs differ in their book or in the '
+            "chapters that were kept from them.</p>"
+        )
+    written = "".join(
+        f"<div><h3>{said(name)}</h3>{quoted(texts[0].strip(), found['run']['language'])}</div>"
+        for name, found in findings.items()
+        if (texts := first_texts(found))
+    )
+    plan = "<p>All fields of their plans are the same.</p>"
+    if differing:
+        plan = table("Fields in which they differ", head, differing)
+    captions = ("against what they read", "against what they cost to train")
+    drawn = [
+        figure(svg.get(name), f"Held-out chapters {told}.")
+        for name, told in zip(("tokens", "flops"), captions, strict=True)
+    ]
+    parts = [
+        "<h1>Runs side by side</h1>",
+        '<p class="lead">Bits per byte of chapters that none of them saw; lower is better. Of masked '
+        "diffusion they are upper bounds.</p>",
+        warning,
+        section("figures", "Figures", table("Figures of each run", head, rows(findings))),
+        section("curves", "How they learned", pair(*drawn)),
+        section("plan", "Where their plans differ", plan),
+        section("samples", "What they write", f'<div class="stages">{written}</div>' if written else ""),
+    ]
+    return page("Runs side by side", "A comparison of models", parts)

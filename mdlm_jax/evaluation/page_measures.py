@@ -1,0 +1,257 @@
+"""The parts of a report that are about its texts: style, coherence, copies, samples, readers. No jax."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mdlm_jax.evaluation.drawings import MEASURES
+from mdlm_jax.evaluation.html_parts import (
+    about,
+    count,
+    ends,
+    figure,
+    num,
+    pair,
+    percent,
+    power,
+    quoted,
+    said,
+    section,
+    table,
+)
+from mdlm_jax.evaluation.prose import word_spans
+from mdlm_jax.evaluation.svg import escaped
+
+RUNS = {"5": "five words", "8": "eight words", "13": "thirteen words"}
+COPYING = {
+    "memorised": "it recites the book",
+    "some copying": "it copies now and then",
+    "no more than held-out text": "no more than chapters it never saw",
+}
+
+
+def style_in_words(style: Mapping[str, Any]) -> str:
+    """Where the style stands, as HTML."""
+    if style["overall"] is None:
+        return "not to be told from another book’s at this length"
+    near = "near the book’s own" if style["overall"] < 0.25 else "between the two"
+    near = near if style["overall"] < 0.75 else "as far off as another book"
+    return f"{num(style['overall'], 2)}, where 0 is the book’s own unseen chapters and 1 another book: {near}"
+
+
+def memory_in_words(memory: Mapping[str, Any]) -> str:
+    """What was copied, as HTML."""
+    longest = memory["longest"]
+    told = f"{COPYING.get(memory['verdict'], memory['verdict'])}; longest span taken over word for word: "
+    return f"{told}{count(longest['samples'])} words (unseen chapters: {count(longest['held_out'])})"
+
+
+def placed_rows(measures: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of `placement.placed` for a table."""
+    rows = []
+    for name, x in measures.items():
+        spans = [
+            f"{about(x[end]['p10'])} to {about(x[end]['p90'])}" if x[end] else "–"
+            for end in ("floor", "ceiling")
+        ]
+        cells = [about(x["value"]), *spans, num(x["position"], 2)]
+        cells += [ends(x["interval"], 2) if x["interval"] else "–", escaped(x["verdict"])]
+        rows.append([escaped(MEASURES[name]), *cells])
+    return rows
+
+
+def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
+    """Style and coherence between floor and ceiling, and variety."""
+    own, coherence = found["evaluation"].get("style"), found["evaluation"].get("coherence")
+    if not own:
+        return ""
+    caption = (
+        "The diamond is how far its texts are from the chapters it learned from; the filled bar how far "
+        "the book’s own unseen chapters are, the outlined one how far another book is. A diamond over the "
+        "filled bar cannot be told from the book by that measure."
+    )
+    head = ["measure", "samples", "unseen chapters", "another book", "position", "95 %", "verdict"]
+    parts = [
+        f"<p>On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
+        f"{num(own['overall'], 2)}, the median of the measures that tell the two apart in texts of "
+        f"{count(own['words'])} words. {count(own['texts'])} texts were measured.</p>",
+    ]
+    lower = ""
+    if coherence:
+        lower = figure(
+            svg.get("coherence"),
+            "Whether sentences go with their neighbours: beside the book’s own pages, and beside the same "
+            "pages with their sentences shuffled.",
+        )
+        head[3:4] = ["another book, or shuffled"]
+    measures = dict(own["measures"])
+    measures |= {name: coherence[name] for name in ("adjacent", "entities")} if coherence else {}
+    drawn = figure(svg.get("style"), caption, "" if lower else "single")
+    parts.append(pair(drawn, lower) if lower else drawn)
+    parts.append(
+        table("All measures, as distances from the chapters it learned from", head, placed_rows(measures))
+    )
+    if coherence and coherence["together"]:
+        rows = [
+            [TOGETHER[name], about(x["samples"]), f"{about(x['book']['p10'])} to {about(x['book']['p90'])}",
+             escaped(x["verdict"])]
+            for name, x in coherence["together"].items()
+        ]  # fmt: skip
+        parts.append(
+            table("Variety of its texts taken together", ["figure", "samples", "as many pages", ""], rows)
+        )
+    return section("style", "Is it the book’s voice?", *parts)
+
+
+TOGETHER = {
+    "distinct_1": "different words",
+    "distinct_2": "different pairs of words",
+    "distinct_3": "different runs of three words",
+    "distinct_4": "different runs of four words",
+    "self_bleu_4": "likeness of the texts to one another (self-BLEU)",
+}
+
+
+def place(run: Mapping[str, Any], span: Mapping[str, Any]) -> str:
+    """Where a span stands in the book, as HTML."""
+    titles = run["titles"]
+    title = titles[span["chapter"]] if span["chapter"] < len(titles) else ""
+    named = said(title) if title else f"{run['divisions'].removesuffix('s')} "
+    named += "" if title else count(span["shown"]["chapter"])
+    paragraph = count(span["shown"]["paragraph"])
+    return f"{named}, paragraph {paragraph}, {percent(span['share'], 0)} of the way through"
+
+
+def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
+    """Copies: the verdict, where they stand in the book, shares and extraction."""
+    own = found["evaluation"].get("memory")
+    if not own:
+        return ""
+    caption = (
+        "The book from its first page to its last. A bar says how much of what stands there came back in its "
+        "texts, in spans of eight words or more; chapters kept from it have none."
+    )
+    items = []
+    for i, span in enumerate(own["passages"]):
+        back = f'<a href="#text-{span["sample"]}">text {count(span["shown"]["text"])}</a>'
+        items.append(
+            f'<li id="place-{i}"><p>{count(span["words"])} words in {back}: {place(found["run"], span)}</p>'
+            f"{quoted(span['excerpt'], found['run']['language'])}</li>"
+        )
+    drawn = own.get("extraction")
+    told = ""
+    if drawn:
+        told = (
+            f"<p>Given a passage and asked for its next {count(drawn['tokens'])} tokens, how many answers "
+            "would it take until one is the book’s own, word for word? Passages it never saw are the "
+            "yardstick: what comes back there was guessed.</p>"
+        )
+        if len(half := found["verdict"].get("answers", {})) == 2:
+            told += (
+                f"<p>Half of the passages it learned from would come back within {power(half['training'])} "
+                f"answers, half of those it never saw within {power(half['held_out'])}.</p>"
+            )
+    rows = [
+        [
+            RUNS[n],
+            percent(x["samples"]["share"], 2),
+            percent(x["held_out"]["share"], 2),
+            " to ".join(percent(end, 2) for end in x["difference"] or ()) or "–",
+        ]
+        for n, x in sorted(own["shares"].items(), key=lambda one: int(one[0]))
+    ]
+    return section(
+        "memory",
+        "Did it learn the book by heart?",
+        f"<p>{memory_in_words(own).capitalize()}.</p>",
+        figure(svg.get("memory"), caption, "single")
+        or "<p>No span of eight words or more stands in the book.</p>",
+        "<h3>Where the longest stand in the book</h3>" * bool(items),
+        f'<ol class="places">{"".join(items)}</ol>' if items else "",
+        told,
+        pair(
+            figure(
+                svg.get("copies"),
+                "Runs of words that stand in the book too, in its texts and in unseen pages.",
+            ),
+            figure(svg.get("extraction"), "Passages that come back word for word, by the number of answers."),
+        ),
+        table(
+            "Runs of words that stand in the book",
+            ["run", "samples", "unseen", "more than unseen, 95 %"],
+            rows,
+        ),
+    )
+
+
+def links(found: Mapping[str, Any]) -> dict[int, list[tuple[int, int, str]]]:
+    """Of each text, the copied spans that have a place in the list: (start, stop, target), in characters."""
+    memory = found["evaluation"].get("memory")
+    made: dict[int, list[tuple[int, int, str]]] = {}
+    texts = found["evaluation"]["samples"]["texts"]
+    for i, span in enumerate(memory["passages"] if memory else []):
+        at = word_spans(texts[span["sample"]])
+        start, stop = at[span["start"]][0], at[span["start"] + span["words"] - 1][1]
+        own = made.setdefault(span["sample"], [])
+        if all(stop <= a or b <= start for a, b, _ in own):  # copies may overlap; links must not
+            own.append((start, stop, f"place-{i}"))
+    return made
+
+
+def samples(found: Mapping[str, Any]) -> str:
+    """Samples by stage side by side, and the texts that were measured."""
+    own, language = found["evaluation"].get("samples"), found["run"]["language"]
+    if not own:
+        return ""
+    columns = "".join(
+        f'<div><h3>after {said(x["stage"])}</h3><p class="origin">{said(x["checkpoint"])}</p>'
+        + "".join(quoted(text.strip(), language) for text in x["texts"])
+        + "</div>"
+        for x in own["stages"]
+    )
+    linked = links(found)
+    texts = "".join(
+        f'<li id="text-{i}">{quoted(text, language, linked.get(i, ()))}</li>'
+        for i, text in enumerate(own["texts"])
+    )
+    settings = own["settings"]
+    drawn = f"sampler {escaped(settings['sampler'])}, {count(settings['steps'])} steps"
+    drawn += f", temperature {num(settings['temperature'], 2)}, top-p {num(settings['top_p'], 2)}"
+    return section(
+        "samples",
+        "What it writes",
+        f"<p>Unedited and unchosen, by its own settings ({drawn}; seed {count(own['seed'])}).</p>",
+        f'<div class="stages">{columns}</div>',
+        f"<details><summary>All {count(len(own['texts']))} texts that were measured</summary>"
+        f'<ol class="places">{texts}</ol></details>',
+    )
+
+
+def human_in_words(human: Mapping[str, Any]) -> str:
+    """What readers found, as HTML."""
+    own = human["all"]
+    told = f"{percent(own['share'], 0)} of {count(own['answers'])} answers found the book"
+    return f"{told} ({percent(own['low'], 0)} to {percent(own['high'], 0)}; chance is one in two)"
+
+
+def human(found: Mapping[str, Any]) -> str:
+    """The blind test."""
+    own = found["evaluation"].get("human")
+    if not own:
+        return ""
+    rows = [
+        [
+            said(x["who"]),
+            count(x["answers"]),
+            count(x["right"]),
+            percent(x["share"], 0),
+            f"{percent(x['low'], 0)} to {percent(x['high'], 0)}",
+        ]
+        for x in [*own["readers"], {"who": "all"} | own["all"]]
+    ]
+    return section(
+        "human",
+        "Can readers tell?",
+        "<p>Readers were shown a passage of the book beside one the model wrote, and asked which is the "
+        f"book. {human_in_words(own).capitalize()}.</p>",
+        table("Answers", ["reader", "answers", "right", "share", "95 %"], rows),
+    )
