@@ -343,9 +343,7 @@ def run(
             return show(workdir, config)
         if config.init_from and not resuming:
             check_start(config)
-    data = Path(flags["data"] or workdir / "data")
-    if resuming and not (given or flags["data"]):
-        data = shards(workdir)
+    data = Path(flags["data"] or (shards(workdir) if resuming and not given else workdir / "data"))
     # Prepared data that cannot be made again from what was given are used as they are, never replaced.
     if (flags["data"] or (resuming and not given)) and (data / "dataset.json").exists():
         check_prepared(config, given, data, tokenizer)

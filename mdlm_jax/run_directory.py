@@ -85,7 +85,7 @@ def check_unchanged(workdir: Path, config: Config, book_sha256: str | None = Non
     dataset, config = open_dataset(workdir), recorded(config, workdir)
     ours, theirs = (dataclasses.asdict(c) for c in (complete(config, dataset), read_config(workdir)))
     allowed = ours | {name: theirs[name] for name in FREE}
-    changed = difference(theirs, allowed, "the run has {}, you ask for {}")
+    changed = difference(theirs, allowed, told="the run has {}, you ask for {}")
     changed = [line for line in changed if not line.startswith("model.bf16_products")]  # precision says it
     if book_sha256 not in (None, dataset.info["book"]["sha256"]):
         begun = f"{workdir} was begun with {dataset.info['book']['name']} as it was then"
@@ -99,8 +99,7 @@ def check_start(config: Config) -> None:
     """Refuses a `config.init_from` that is no run, or one of another network; raises RunError."""
     same = ("num_layers", "d_model", "num_heads", "qk_norm", "causal")
     models = (read_config(Path(config.init_from)).model, config.model)
-    theirs, ours = ({f"model.{name}": getattr(m, name) for name in same} for m in models)
-    if changed := difference(theirs, ours):
+    if changed := difference(*({f"model.{name}": getattr(m, name) for name in same} for m in models)):
         raise RunError(f"the weights of {config.init_from} are of another network ({'; '.join(changed)})")
     if not any(Path(config.init_from).glob("checkpoints/*/*/MANIFEST.json")):
         raise RunError(f"{config.init_from} has no weights yet; train it first")

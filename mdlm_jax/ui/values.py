@@ -146,7 +146,7 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return {name: leaf for path, value in pairs for name, leaf in flat(value, path).items()}
 
 
-def difference(old: dict, new: dict, told: str = "{} -> {}") -> list[str]:
+def difference(old: dict, new: dict, *, told: str = "{} -> {}") -> list[str]:
     """Lines "field: old -> new", in the words of `told`, for the fields of two nested dicts that differ."""
     a, b = flat(old), flat(new)
     changed = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
