@@ -33,13 +33,16 @@ def write_report(workdir: Path) -> dict[str, Any]:
 
 def drawn(workdir: Path) -> list[str]:
     """Draws the page at the end of training: lines for a person. What goes wrong is told, never raised: the
-    figures of the run are written already, and are not to be lost for a page about them.
+    figures of the run are written already, and are not to be lost for a page about them. A page that is
+    younger than the figures stays.
     """
+    page, figures = (workdir / "report" / name for name in ("index.html", "report.json"))
     try:
-        write_report(workdir)
+        if not page.exists() or page.stat().st_mtime < figures.stat().st_mtime:
+            write_report(workdir)
     except Exception as error:
         return [f"The page about it could not be drawn ({type(error).__name__}: {error})"]
-    return [f"A page about it: {workdir / 'report' / 'index.html'}"]
+    return [f"A page about it: {page}"]
 
 
 def write_comparison(workdirs: Sequence[Path], out: Path) -> None:
