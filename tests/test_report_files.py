@@ -1,6 +1,7 @@
 """The report of a run: its numbers are in its JSON, which keeps to its schema; it is the same every time."""
 
 import json
+import os
 import math
 import re
 import shutil
@@ -225,6 +226,8 @@ def test_what_cannot_be_drawn_loses_nothing(run, monkeypatch):
         raise ZeroDivisionError("no")
 
     monkeypatch.setattr(report_files.page, "html", broken)
+    assert drawn(run) == [f"A page about it: {run / 'report' / 'index.html'}"]  # it is up to date
+    os.utime(run / "report" / "report.json")
     [line] = drawn(run)
     assert "could not be drawn (ZeroDivisionError: no)" in line
     assert (run / "report" / "report.json").read_bytes() == before
