@@ -1,8 +1,8 @@
 """The report of a run: its numbers are in its JSON, which keeps to its schema; it is the same every time."""
 
 import json
-import os
 import math
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -227,7 +227,7 @@ def test_what_cannot_be_drawn_loses_nothing(run, monkeypatch):
 
     monkeypatch.setattr(report_files.page, "html", broken)
     assert drawn(run) == [f"A page about it: {run / 'report' / 'index.html'}"]  # it is up to date
-    os.utime(run / "report" / "report.json")
+    os.utime(run / "report" / "index.html", (0, 0))
     [line] = drawn(run)
     assert "could not be drawn (ZeroDivisionError: no)" in line
     assert (run / "report" / "report.json").read_bytes() == before
