@@ -40,7 +40,8 @@ STUDY: dict[str, dict[str, object]] = {
     | {f"stages[{i}].mask_rate": r for i, r in enumerate(("0.05,0.2", "0.4,0.6", "0.75,0.9"))},
     "low rates": {"mask_schedule": "curriculum", "full_range_fraction": 0.5}
     | {f"stages[{i}].mask_rate": "0,0.5" for i in range(3)},
-    "single stage": {"config": "single_stage"} | epochs(23),
+    "single stage, 23 epochs": {"config": "single_stage"} | epochs(23),  # 1.87M tokens
+    "single stage": {"config": "single_stage"} | epochs(24),
     "stages reversed": {"stages[0].name": "refinement", "stages[2].name": "foundational"} | epochs(21, 4, 7),
     "adamw 1e-3": ADAMW | {f"optimizer.{name}": 1e-3 for name in RATES},
     "adamw 2e-3": ADAMW | {f"optimizer.{name}": 2e-3 for name in RATES},
