@@ -9,7 +9,7 @@ STAMP = $(VENV)/.installed
 help:
 	@echo 'make install create $(VENV), nothing else (every target does it when needed)'
 	@echo 'make demo    train the tiny model on the built-in book, then sample from it (runs/demo)'
-	@echo 'make test    the tests, under seven minutes on two cores'
+	@echo 'make test    the tests, under five minutes on two cores'
 	@echo 'make soak    the long tests at their full counts (CI runs a tenth)'
 	@echo 'make lint    ruff: rules and formatting'
 	@echo 'make types   mypy'
