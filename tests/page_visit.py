@@ -17,6 +17,11 @@ if CHROMIUM is None:
 
 LONG = {"length": 3000, "sampler": "left_to_right", "steps": 0}  # a text that takes a while
 
+# axe-core's rules, and what breaks them on a page.
+LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+AXE = """async levels => (await axe.run(document, {runOnly: levels, resultTypes: ["violations"]}))
+  .violations.map(x => [x.id, x.nodes.map(n => [n.html, n.failureSummary])])"""
+
 
 def write(page: Any, prompt: str | None = "The inspector said", length: int = 40) -> None:
     """Asks for a text and waits until all of it is shown; None takes the prompt that is there."""

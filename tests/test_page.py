@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_visit import LONG, begin_long, expect, last, masks, plain, settle, steps, write
+from page_visit import AXE, LEVELS, LONG, begin_long, expect, last, masks, plain, settle, steps, write
 
 pytest_plugins = ["page_browser"]
-
-LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 def test_a_text_is_written_paused_and_scrubbed(visit):
@@ -261,10 +259,6 @@ def test_the_keyboard_is_enough(visit):
     press("?")
     expect(page.locator("#help")).to_be_hidden()
     assert page.evaluate("getComputedStyle(document.querySelector('#text span')).animationName") == "none"
-
-
-AXE = """async levels => (await axe.run(document, {runOnly: levels, resultTypes: ["violations"]}))
-  .violations.map(x => [x.id, x.nodes.map(n => [n.html, n.failureSummary])])"""
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from conftest import indivisible
-from page_visit import expect
+from page_visit import AXE, LEVELS, expect
 from report_runs import HOSTILE, change, whole
-from test_page import AXE, LEVELS
 
 from mdlm_jax.evaluation.report_files import write_comparison, write_report
 

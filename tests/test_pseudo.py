@@ -158,6 +158,14 @@ def test_held_out_chapters_are_never_read(run, dataset, made, tmp_path):
         assert np.array_equal(p.tokens, q.tokens) and (p.place, cost) == (q.place, other)
 
 
+def test_spans_come_from_the_law_of_the_model_whatever_the_settings_of_the_run(run, records):
+    passage = pseudo.passages(records, lines_of(records), run.config.model.seq_len - 1, SEED)[0]
+    colder = dataclasses.replace(run.config.sampling, temperature=1e-3, top_k=1)
+    cold = dataclasses.replace(run, config=dataclasses.replace(run.config, sampling=colder))
+    one, other = (pseudo.write(r, passage, SEED).tokens for r in (run, cold))
+    assert np.array_equal(one, other) and not np.array_equal(one, passage.tokens)
+
+
 def test_a_shard_is_made_once_and_again_if_it_is_damaged(run, dataset, tmp_path):
     """By the weights with which the stage began: here the best of the stage before, not the last."""
     shutil.copyfile(dataset.path / "tokenizer.json", tmp_path / "tokenizer.json")

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_visit import CHROMIUM, expect, sync_api
+from page_visit import AXE, LEVELS, expect
 
 from mdlm_jax.evaluation import blind, readers
 from mdlm_jax.ui import quiz
 
-LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-AXE = """async levels => (await axe.run(document, {runOnly: levels, resultTypes: ["violations"]}))
-  .violations.map(x => [x.id, x.nodes.map(n => [n.html, n.failureSummary])])"""
+pytest_plugins = ["page_browser"]
+
 HOSTILE = "</script><img src=http://x.invalid/a onerror=alert(1)> & “é”\u2028 \x1b[31m 我"
 
 
@@ -33,14 +32,6 @@ def made(tmp_path) -> tuple[Path, dict[str, Any], Path]:
     page = tmp_path / "test.html"
     page.write_text(quiz.page(blind.page_data(test, tell=False)), encoding="utf-8")
     return tmp_path, test, page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -82,9 +82,9 @@ def parts(run: Subject, preset: Preset, split: str) -> list[Part]:
 
 def simple_models(run: Subject) -> dict[str, dict[str, float]]:
     """Bits per byte of each split by the byte 5-gram and the compressors, given the training split."""
-    train = b"".join(ngram.chapter_texts(run.dataset, run.workdir, "train"))
+    train = b"".join(ngram.chapter_bytes(run.dataset, run.workdir, "train"))
     grams = ngram.held_out_bits_per_byte(run.dataset, run.workdir)
-    texts = {s: b"".join(ngram.chapter_texts(run.dataset, run.workdir, s)) for s in run.splits}
+    texts = {s: b"".join(ngram.chapter_bytes(run.dataset, run.workdir, s)) for s in run.splits}
     return {s: {"ngram_5": grams[s]} | compress.bits_per_byte(train, text) for s, text in texts.items()}
 
 

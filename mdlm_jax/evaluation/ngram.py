@@ -4,7 +4,8 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
-from mdlm_jax.data import Dataset, read_records
+from mdlm_jax.data import Dataset
+from mdlm_jax.evaluation.style import chapter_texts
 from mdlm_jax.tokenizer import load_tokenizer
 
 Tables = list[dict[bytes, dict[int, int]]]
@@ -48,18 +49,14 @@ def bits_per_byte(tables: Tables, texts: list[bytes]) -> float:
     return bits / count
 
 
-def chapter_texts(dataset: Dataset, workdir: Path, split: str) -> list[bytes]:
+def chapter_bytes(dataset: Dataset, workdir: Path, split: str) -> list[bytes]:
     """The text of each chapter of a split."""
-    tokenizer = load_tokenizer(workdir / "tokenizer.json")
-    parts: dict[int, list[str]] = {}
-    for record in read_records(dataset, "refinement", split):
-        piece = tokenizer.decode(record.ids.tolist(), skip_special_tokens=False)
-        parts.setdefault(record.chapter, []).append(piece)
-    return ["".join(p).encode() for p in parts.values()]
+    texts = chapter_texts(dataset, load_tokenizer(workdir / "tokenizer.json"), split)
+    return [text.encode() for text in texts.values()]
 
 
 def held_out_bits_per_byte(dataset: Dataset, workdir: Path) -> dict[str, float]:
     """Bits per byte of the Witten-Bell byte 5-gram of the training split, on the held-out splits."""
-    tables = witten_bell(b"".join(chapter_texts(dataset, workdir, "train")))
+    tables = witten_bell(b"".join(chapter_bytes(dataset, workdir, "train")))
     splits = ("validation", "test")
-    return {split: bits_per_byte(tables, chapter_texts(dataset, workdir, split)) for split in splits}
+    return {split: bits_per_byte(tables, chapter_bytes(dataset, workdir, split)) for split in splits}
