@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+# huge_pages() of mdlm_jax/ui/cli.py, for the tests too
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: help install demo test soak lint types bench lock clean
 

@@ -6,13 +6,19 @@ python launch.py --init_from runs/first --book next.txt  a second book, from the
 python -m mdlm_jax.sample --workdir RUN                  let a run write; python -m mdlm_jax.runs lists them
 """
 
+import sys
+
+from mdlm_jax.ui import cli
+
+if __name__ == "__main__":  # before imports that take their time
+    cli.huge_pages()
+
 import contextlib
 import hashlib
 import os
 import re
 import shlex
 import signal
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +27,7 @@ import configs
 from data_prep.config import PrepConfig, PrepError
 from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.evaluation.recommend import about_length, suggest
-from mdlm_jax.ui import cli, debugging, processes
+from mdlm_jax.ui import debugging, processes
 from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json
 from mdlm_jax.ui.whole import finished, has_steps, lost
 
@@ -103,21 +109,18 @@ def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
         values = configs.load(flags["config"] if here else os.path.relpath(ROOT / flags["config"]))
     elif saved:
         values = flat(read_json(saved, ConfigError))
-    elif flags["init_from"]:
-        from mdlm_jax.evaluation.summary import no_run
-
-        raise cli.UsageError(f"--init_from: {no_run(Path(flags['init_from']))}")
     else:
         from mdlm_jax.evaluation.summary import no_run
 
+        if flags["init_from"]:
+            raise cli.UsageError(f"--init_from: {no_run(Path(flags['init_from']))}")
         raise cli.UsageError(
             (f"{no_run(Path(flags['workdir']))}; for a new run " if flags["workdir"] else "")
             + "--config is needed, for example --config configs/three_stage.py:tiny; "
             "python launch.py --recommend suggests one, --help lists everything"
         )
-    changes: dict[str, Any] = {}
-    if flags["config_overrides"]:
-        changes = configs.load_overrides(Path(flags["config_overrides"]))
+    overridden = flags["config_overrides"]
+    changes = configs.load_overrides(Path(overridden)) if overridden else {}
     if flags["init_from"] is not None:
         if "init_from" in overrides:
             raise cli.UsageError("--init_from and --config.init_from say the same; leave one out")
@@ -129,7 +132,7 @@ def configure(flags: dict[str, Any], overrides: dict[str, str]) -> Config:
         return resolve(configs.merge(merged, overrides))
     except ConfigError as error:
         if any(name in str(error) for name in changes) and not any(name in str(error) for name in overrides):
-            raise ConfigError(f"{flags['config_overrides'] or '--init_from'}: {error}") from None
+            raise ConfigError(f"{overridden or '--init_from'}: {error}") from None
         raise
 
 
@@ -299,8 +302,7 @@ def launch(argv: list[str]) -> None:
         from mdlm_jax.evaluation.architecture import check, table, verdict
 
         rows = check(config)
-        print("\n".join(table(rows)))
-        print(verdict(rows))
+        print("\n".join([*table(rows), verdict(rows)]))
         return
     profile = debugging.span(flags["profile"]) if flags["profile"] else None
     aids = debugging.Aids(flags["blocking"], flags["debug_nans"], profile, flags["wandb"])
@@ -369,16 +371,15 @@ def run(
 
 def show(workdir: Path, config: Config) -> None:
     """The figures of a finished run, and what to do with it."""
-    report = workdir / "report" / "report.json"
+    from mdlm_jax.evaluation.report_files import drawn
+
+    report, chosen = workdir / "report" / "report.json", f"--workdir {shlex.quote(str(workdir))}"
     print("\n".join(figures(read_json(report, UserError))))
     print(f"The run is in {workdir}, its figures in {report}.")
     if not config.model.causal:
-        print(f"Let it write: python -m mdlm_jax.sample --workdir {shlex.quote(str(workdir))}")
-    from mdlm_jax.evaluation.report_files import drawn
-
+        print(f"Let it write: python -m mdlm_jax.sample {chosen}")
     print("\n".join(drawn(workdir)))
-    told = "Measure it further, with style and copies, into that page"
-    print(f"{told}: python -m mdlm_jax.evaluate --workdir {shlex.quote(str(workdir))}")
+    print(f"Measure it further, with style and copies, into that page: python -m mdlm_jax.evaluate {chosen}")
 
 
 def command() -> None:

@@ -13,6 +13,7 @@ greatest) of the rounds. A second figure compares processor seconds of all threa
 disturb less (waiting threads of PyTorch spin, and count). The ceiling is the time of the step's products
 alone, operands ready, each as fast as XLA has it: float32, and bfloat16 accumulated in float32. Input and
 logging are what train.py does for a step: the next batch, and a line of metrics every `log_every` steps.
+All have what launch.py has, a malloc with huge pages; `GLIBC_TUNABLES= python ...` measures without.
 """
 
 import argparse
@@ -28,6 +29,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from mdlm_jax.ui import cli
+
+if __name__ == "__main__":  # before imports that take their time; GLIBC_TUNABLES= goes without
+    cli.huge_pages()
 
 import jax
 import jax.numpy as jnp

@@ -65,8 +65,9 @@ def bf16_product(a: jax.Array, b: jax.Array, axis: int) -> jax.Array:
 
 def _pull(axis: int, saved: tuple, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     (a, b), g = saved, g.astype(jnp.bfloat16)
-    db = bf16_product(_turned(a), g, -2) if axis == -2 else bf16_product(_turned(g), a, -2)
-    return bf16_product(g, b, -3 - axis), db
+    few = a.shape[-1] <= g.shape[-1]  # the narrower of the two is turned
+    db = bf16_product(_turned(a), g, -2) if few else bf16_product(_turned(g), a, -2)
+    return bf16_product(g, b, -3 - axis), db if few == (axis == -2) else _turned(db)
 
 
 bf16_product.defvjp(lambda *x: (bf16_product(*x), [z.astype(jnp.bfloat16) for z in x[:2]]), _pull)
@@ -77,6 +78,13 @@ def dot(x: jax.Array, w: jax.Array, bf16_products: bool) -> jax.Array:
     if not bf16_products:
         return x @ w
     return bf16_product(x.reshape(-1, x.shape[-1]), w, -2).reshape(*x.shape[:-1], w.shape[-1])
+
+
+def dots(x: jax.Array, w: jax.Array, n: int, bf16_products: bool) -> list[jax.Array]:
+    """x @ w in n parts of its columns; apart under `bf16_products`, as joining their gradients is slow there."""
+    if not bf16_products:
+        return jnp.split(x @ w, n, axis=-1)
+    return [dot(x, part, True) for part in jnp.split(w, n, axis=1)]
 
 
 class RMSNorm(nnx.Module):
@@ -120,8 +128,8 @@ class Block(nnx.Module):
         """
         c = self.config
         keys = (None, None) if key is None else jax.random.split(key)
-        qkv = dot(self.attention_norm(x), self.qkv[...], c.bf16_products)
-        q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * c.num_heads, -1), 3, axis=2)
+        qkv = dots(self.attention_norm(x), self.qkv[...], 3, c.bf16_products)
+        q, k, v = (z.reshape(*x.shape[:2], c.num_heads, -1) for z in qkv)
         if c.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rope(q, cos, sin), rope(k, cos, sin)
@@ -142,7 +150,7 @@ class Block(nnx.Module):
             attended = attended.astype(x.dtype)
         out = dot(attended.reshape(x.shape), self.out[...], c.bf16_products)
         x = x + dropout(out, c.dropout, keys[0])
-        gate, up = jnp.split(dot(self.mlp_norm(x), self.gate_up[...], c.bf16_products), 2, axis=-1)
+        gate, up = dots(self.mlp_norm(x), self.gate_up[...], 2, c.bf16_products)
         down = dot(jax.nn.silu(gate) * up, self.down[...], c.bf16_products)
         return x + dropout(down, c.dropout, keys[1]), (k, v)
 

@@ -101,3 +101,17 @@ def test_what_cannot_be_parsed_is_one_line(parser, words, told):
 def test_nearest():
     assert nearest("wrkdir", ["book", "workdir"]) == "; did you mean workdir?"
     assert nearest("zzz", ["book", "workdir"]) == "" == nearest("x", [])
+
+
+def test_a_command_begins_anew_once_with_huge_pages(child_env):
+    words = ["-c", "from mdlm_jax.ui import cli; cli.huge_pages(); import os, sys; print(sys.argv[1:])"]
+    words[1] += "; print(os.environ['GLIBC_TUNABLES'], os.getpid())"
+    for before, after in ((None, "glibc.malloc.hugetlb=1"), ("glibc.malloc.check=0", "glibc.malloc.check=0")):
+        env = {k: v for k, v in child_env.items() if k != "GLIBC_TUNABLES"}
+        env |= {"GLIBC_TUNABLES": before} if before else {}
+        child = subprocess.Popen(
+            [sys.executable, *words, "a b", "--c"], env=env, cwd=REPO, stdout=subprocess.PIPE, text=True
+        )
+        told = child.communicate(timeout=60)[0].splitlines()
+        assert child.returncode == 0
+        assert told == ["['a b', '--c']", f"{after} {child.pid}"]  # the same process: signals find it

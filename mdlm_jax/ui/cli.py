@@ -25,6 +25,17 @@ def terminate(*_: Any) -> NoReturn:
     raise Terminated
 
 
+def huge_pages() -> None:
+    """Begins this command anew, once, with a malloc that asks for pages of 2 MB; to be called before imports.
+
+    glibc gives big blocks back at once, so that every step of training on a CPU has its memory cleared page
+    by page again: a sixth of a step. glibc reads the setting (GLIBC_TUNABLES) only when a process begins.
+    """
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 class Parser(argparse.ArgumentParser):
     """argparse without usage dumps or abbreviations: raises UsageError; --num-samples is --num_samples."""
 
