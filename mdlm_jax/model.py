@@ -81,7 +81,7 @@ def dot(x: jax.Array, w: jax.Array, bf16_products: bool) -> jax.Array:
 
 
 def dots(x: jax.Array, w: jax.Array, n: int, bf16_products: bool) -> list[jax.Array]:
-    """x @ w in n parts of its columns; apart under `bf16_products`, as joining their gradients is slow there."""
+    """x @ w in n parts of its columns: apart under `bf16_products`, where joining gradients is slow."""
     if not bf16_products:
         return jnp.split(x @ w, n, axis=-1)
     return [dot(x, part, True) for part in jnp.split(w, n, axis=1)]
