@@ -219,3 +219,14 @@ def test_series_can_be_told_apart_without_colour_and_in_light_and_dark():
         for colour, least in [(ink, 7), *((c, 3) for c in svg.COLOURS)]:  # WCAG 2.2: text (AAA), graphics
             light, dark = sorted((luminance(ground), luminance(colour)), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= least, (ground, colour)
+
+
+@given(*[st.floats(0, svg.WIDTH)] * 2, *[st.integers(1, 25)] * 2)
+def test_labels_side_by_side_stand_clear(left, right, few, many):
+    left, right = sorted((left, right))
+    a, b = svg.apart(left, "x" * few, right, "x" * many)
+    half_a, half_b = svg.wide("x" * few) / 2, svg.wide("x" * many) / 2
+    assert half_a <= a + 1e-9 and a + half_a < b - half_b and b + half_b <= svg.WIDTH + 1e-9
+    free = left >= half_a and right <= svg.WIDTH - half_b
+    if free and right - left >= half_a + half_b + 12:
+        assert (a, b) == (left, right)

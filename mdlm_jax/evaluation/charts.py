@@ -13,6 +13,7 @@ from mdlm_jax.evaluation.svg import (
     WIDTH,
     Axis,
     Scale,
+    apart,
     escaped,
     inside,
     key,
@@ -181,7 +182,7 @@ def bars(
     parts, row = [text(0, 12, axis.label)], 2 * LINE + 8
     for i, ((name, value), e) in enumerate(zip(values, halves, strict=True)):
         y, left = 22 + i * row, min(across(0), across(value))
-        parts.append(text(4, y + 12, name, kind=""))
+        parts.append(text(across(0) + 4, y + 12, name, kind=""))
         box = f'y="{y + 18}" width="{num(abs(across(value) - across(0)))}" height="14" class="s0 fill"'
         about_it = f"<title>{escaped(f'{name}: {told(value)}')}</title>"
         parts.append(f'<rect x="{num(left)}" {box}>{about_it}</rect>')
@@ -209,6 +210,9 @@ def intervals(title: str, about: str, names: tuple[str, str, str], rows: Sequenc
         parts += [text(4, y + 12, row.name, kind=""), line(4, y + 28, WIDTH - RIGHT, y + 28, "axis")]
         parts.append(text(WIDTH - RIGHT, y + 12, told(row.value), "end", "strong"))
         ranges = ((row.floor, "s2 fill", names[1]), (row.ceiling, "s1 stroke", names[2]))
+        ends = sorted(((across(a) + across(b)) / 2, f"{told(a)} – {told(b)}") for (a, b), *_ in ranges)
+        for x, (_, label) in zip(apart(*ends[0], *ends[1]), ends, strict=True):
+            parts.append(text(x, y + 50, label, "middle"))
         for (low, high), kind, name in ranges:
             if low > high:
                 raise ValueError(f"{row.name}: a range from {low:g} to {high:g}")
@@ -216,8 +220,6 @@ def intervals(title: str, about: str, names: tuple[str, str, str], rows: Sequenc
             about_it = f"<title>{escaped(f'{name}: {told(low)} to {told(high)}')}</title>"
             box = f'y="{num(y + 21)}" width="{num(size)}" height="14" class="{kind}"'
             parts.append(f'<rect x="{num(left)}" {box}>{about_it}</rect>')
-            label = f"{told(low)} – {told(high)}"
-            parts.append(text(inside(left + size / 2, label), y + 50, label, "middle"))
         parts.append(mark(3, across(row.value), y + 28, f"{names[0]}: {told(row.value)}", size=6))
     return svg(title, about, parts, top + len(rows) * 62)
 

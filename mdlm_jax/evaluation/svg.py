@@ -92,6 +92,14 @@ def inside(middle: float, label: str) -> float:
     return min(max(middle, wide(label) / 2), WIDTH - wide(label) / 2)
 
 
+def apart(left: float, a: str, right: float, b: str) -> tuple[float, float]:
+    """The middles of labels a and b, moved no more than they must to stand clear and inside the drawing."""
+    need = (wide(a) + wide(b)) / 2 + 12
+    spare = max(0.0, need - (right - left)) / 2
+    right = inside(max(right + spare, inside(left - spare, a) + need), b)
+    return min(inside(left - spare, a), right - need), right
+
+
 class Scale:
     """Values of an axis to places from `start` to `end`; a share of the range is left free at both ends."""
 
