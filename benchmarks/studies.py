@@ -12,12 +12,10 @@ sys.path.insert(0, str(ROOT))
 
 
 def trained(workdir: Path, options: Sequence[str]) -> dict:
-    """report.json of a run, which launch.py trains with `options` (or goes on with) where there is none."""
-    report = workdir / "report" / "report.json"
-    if not report.exists():
-        command = [sys.executable, str(ROOT / "launch.py"), *options, f"--workdir={workdir}"]
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    return json.loads(report.read_text(encoding="utf-8"))
+    """report.json of a run that launch.py trains with `options`, goes on with, or finds finished with them."""
+    command = [sys.executable, str(ROOT / "launch.py"), *options, f"--workdir={workdir}"]
+    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return json.loads((workdir / "report" / "report.json").read_text(encoding="utf-8"))
 
 
 def planned(options: Sequence[str]) -> tuple[Any, Any, Any]:
