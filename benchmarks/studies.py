@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT))
 
 
 def trained(workdir: Path, options: Sequence[str]) -> dict:
-    """report.json of a run that launch.py trains with `options`, goes on with, or finds finished with them."""
+    """report.json of a run that launch.py trains with `options`, or finds trained with the same ones."""
     command = [sys.executable, str(ROOT / "launch.py"), *options, f"--workdir={workdir}"]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     return json.loads((workdir / "report" / "report.json").read_text(encoding="utf-8"))
