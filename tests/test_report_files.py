@@ -176,6 +176,13 @@ def test_the_same_run_the_same_bytes(run):
     assert {path.name: path.read_bytes() for path in (run / "report").iterdir()} == before
 
 
+def test_another_language_has_an_english_yardstick(run):
+    assert "That book is English" not in opened(run)[0].words
+    info = json.loads((run / "dataset.json").read_text())
+    change(run / "dataset.json", language=(info.get("language") or {}) | {"code": "de"})
+    assert "That book is English" in opened(run)[0].words
+
+
 def test_without_an_evaluation(run):
     """As training leaves it; what an earlier evaluation drew is gone."""
     write_report(run)

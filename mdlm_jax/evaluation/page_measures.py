@@ -75,6 +75,8 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         f"{num(own['overall'], 2)}, the median of the measures that tell the two apart in texts of "
         f"{count(own['words'])} words. {count(own['texts'])} texts were measured.</p>",
     ]
+    if found["run"]["language"] not in (None, "en"):
+        parts.append("<p>That book is English: near 0 may mean no more than that its language was learned.</p>")
     lower = ""
     if coherence:
         lower = figure(
