@@ -76,7 +76,7 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         f"{count(own['words'])} words. {count(own['texts'])} texts were measured.</p>",
     ]
     if found["run"]["language"] not in (None, "en"):
-        parts.append("<p>That book is English: near 0 may mean no more than that its language was learned.</p>")
+        parts.append("<p>That book is English: near 0 may mean no more than the right language.</p>")
     lower = ""
     if coherence:
         lower = figure(
