@@ -199,7 +199,7 @@ def _best_is_intact(run: _Run, stage: Stage, path: Path) -> bool:
     """
     notes, after = read_json(path / "meta.json", RunError), run.stages[stage.index + 1 :][:1]
     best = path.with_name(str(notes["best"]["step"]))
-    wanted = after[0].config.init_from == "best" if after else notes["chosen"] is not None
+    wanted = after[0].config.init_from == "best" if after else notes.get("chosen") is not None
     if best.name == "-1" or not wanted or (wrong := checkpoint.verify(best)) is None:
         return True
     run.progress.say(f"checkpoint {best}, the best, is damaged: {wrong}; {stage.directory} begins again")
@@ -377,7 +377,7 @@ def _report(run: _Run, state: TrainState, notes: Notes) -> dict[str, Any]:
     if largest(not path.exists()):
         path.parent.mkdir(exist_ok=True)
         done, latest = judge.passed(run.config, run.flops[-1], stage, state, notes), notes["latest"]
-        if notes["chosen"] is not None:
+        if notes.get("chosen") is not None:
             latest = {name: value for name, value in notes["best"].items() if name != "step"}
             state = checkpoint.restore(run.directory(stage) / str(notes["chosen"]), state, put=run.place)
         where = f"{stage.directory}/{int(state.step)}"

@@ -10,6 +10,7 @@ import sys
 import pytest
 from conftest import indivisible
 
+from mdlm_jax import evaluate
 from mdlm_jax.evaluation import measure
 from mdlm_jax.evaluation.likelihood import figures
 from mdlm_jax.evaluation.likelihood_section import errors
@@ -23,7 +24,7 @@ def command(monkeypatch, capsys, *options) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of the command, in this process."""
     monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, options)])
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
-    code = measure.main()
+    code = evaluate.main()
     return code, *capsys.readouterr()
 
 
@@ -184,3 +185,26 @@ def test_interrupted_it_leaves_what_was_there(run, monkeypatch, capsys):
     code, out, error = command(monkeypatch, capsys, *run)
     assert (code, out) == (130, "") and error.endswith("interrupted; nothing was written\n")
     assert path.read_text() == before and sorted(os.listdir(path.parent)) == there
+
+
+def test_what_cannot_be_written_is_told_before_the_work(run, monkeypatch, capsys):
+    def refused(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(measure.tempfile, "TemporaryFile", refused)
+    code, out, error = command(monkeypatch, capsys, *run, "--preset", "fast")
+    assert code == 2 and out == "" and error.endswith("report: permission denied\n"), error
+    assert "evaluating" not in error
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--prest", "fast"], "unknown option --prest; did you mean --preset?"),
+        (["--draw", "--twin", "x"], "--draw measures nothing; leave out --twin"),
+        (["--draw", "--out", "x"], "--draw measures nothing; leave out --out"),
+    ],
+)
+def test_options_that_cannot_be_heeded(run, monkeypatch, capsys, options, told):
+    code, out, error = command(monkeypatch, capsys, *run[:2], *options)
+    assert code == 2 and not out and told in error and error.count("\n") == 1

@@ -2,8 +2,8 @@
 
 import argparse
 import dataclasses
-import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,6 +84,7 @@ def parser() -> cli.Parser:
     made = cli.Parser(
         prog="python -m mdlm_jax.evaluate",
         description="What a finished run is worth on chapters it never saw.",
+        epilog="python -m mdlm_jax.evaluate compare RUN RUN ... puts runs side by side.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     made.add_argument("--workdir", required=True, type=Path, help="the run")
@@ -96,7 +97,7 @@ def parser() -> cli.Parser:
     made.add_argument("--twin", type=Path, help="an autoregressive run of the same data, to stand beside it")
     made.add_argument("--strict", action="store_true", help="exit code 4 where a threshold is not met")
     made.add_argument("--draw", action="store_true", help="measure nothing, draw the page from what is there")
-    made.add_argument("--seed", type=int, default=0, help="of the random masks; 0: those of report.json")
+    made.add_argument("--seed", type=int, default=0, help="of masks and texts; 0: the masks of report.json")
     return made
 
 
@@ -112,6 +113,8 @@ def run_command() -> int:
     if not 0 <= given.seed < 2**32:
         raise EvaluateError(f"--seed must be at least 0 and below 2**32, not {given.seed}")
     if given.draw:
+        if unread := [name for name in ("twin", "data", "out") if getattr(given, name)]:
+            raise EvaluateError(f"--draw measures nothing; leave out --{unread[0]}")
         return told(given.workdir, given.strict)
     out = given.out or given.workdir / "report" / "evaluation.json"
     if given.out and (out.is_dir() or not out.parent.is_dir()):
@@ -121,6 +124,7 @@ def run_command() -> int:
         beside_sections.check_twin(given.twin, dataset.info)
     splits, preset = SPLITS[given.split], PRESETS[given.preset]
     run = find(given.workdir, dataset, splits, given.seed, preset, given.twin)
+    tempfile.TemporaryFile(dir=out.parent).close()  # what cannot be written is told before the work
     print(f"evaluating {given.workdir} ...", file=sys.stderr, flush=True)
     cache_compilations(Path(__file__).resolve().parents[2] / ".jax_cache")
     progress = PlanProgress(0.0)
@@ -156,11 +160,3 @@ def compare_command(argv: list[str]) -> None:
         raise EvaluateError(f"--out: {given.out} cannot be written; name a file in a directory that exists")
     write_comparison(given.runs, given.out)
     print(f"The page: {given.out}")
-
-
-def main() -> int:
-    """The exit code: 0, 2 after one line about what is wrong, 4 (--strict) where a threshold is not met, 130
-    when interrupted.
-    """
-    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
-    return cli.run(run_command, "nothing was written")

@@ -70,7 +70,7 @@ def find(
     config, found, newest = read_config(workdir), dict[Path, None](), None
     if not (workdir / "report" / "report.json").exists():
         goes_on = f"python launch.py --workdir {shlex.quote(str(workdir))} goes on with it"
-        raise RunError(f"{workdir} is not finished; {goes_on}")
+        raise RunError(f"{workdir} is not finished, or has lost its report; {goes_on}")
     for i, stage in enumerate(config.stages, 1):
         folder = workdir / "checkpoints" / f"{i}_{stage.name}"
         told = functools.partial(print, file=sys.stderr)

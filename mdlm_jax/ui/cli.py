@@ -55,8 +55,9 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             name = unknown[0].partition("=")[0]
             what = "unknown option" if name.startswith("-") else "unexpected argument"
-            commands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
-            names = [option for parser in (self, *commands) for option in parser._option_string_actions]
+            choices = [c for a in self._actions if isinstance(a.choices, dict) for c in a.choices.values()]
+            parsers = [self, *(c for c in choices if isinstance(c, Parser))]
+            names = [option for parser in parsers for option in parser._option_string_actions]
             hint = nearest(name, names) if name.startswith("-") else "; a text with spaces needs quotes"
             self.error(f"{what} {name}{hint}")
         return options
