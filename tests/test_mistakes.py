@@ -172,7 +172,7 @@ MISTAKES = [
     ("evaluate", "--workdir {trained} --out absent/x", "cannot be written; name a file in a directory"),
     ("evaluate", "--workdir {flipped}", "has no dataset.json; name the shards of"),
     ("evaluate", "--workdir {flipped} --data {trained}/data", "has no intact checkpoint of its last stage"),
-    ("evaluate", "--workdir {unfinished} --data {trained}/data", "is not finished, or has lost its report; python"),
+    ("evaluate", "--workdir {unfinished} --data {trained}/data", "is not finished, or has lost its report"),
     ("watch", "{folder}", "is not a run directory"),
     ("watch", "{trained} --onec", "unknown option --onec; did you mean --once?"),
     ("sample", "--workdir {run} --interactive --num_samples 2", "--num_samples is not for --interactive"),
