@@ -122,7 +122,8 @@ class Client(simple_websocket.Client):
         """As the library's, which leaves the port out of the Host, and forgets what comes with the answer."""
         self.host += f":{self.port}"
         super().handshake()
-        self.connected = self._handle_events()
+        self._handle_events()
+        self.connected = True  # an end that came with the answer is noticed by the reading thread
 
     def ask(self, **message: Any) -> None:
         """Sends a message; `start_from` is "from"."""
