@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdlm_jax.evaluation.placement import auc, interval, measured, placed, spread
+from mdlm_jax.evaluation.placement import auc, interval, measured, placed, spread, verdict
 
 VALUES = st.lists(st.floats(-10, 10, width=16), max_size=12).map(np.array)
 
@@ -29,10 +29,10 @@ def test_a_position_is_between_medians():
     floor, ceiling = np.linspace(0, 2, 21), np.linspace(10, 12, 21)
     for shift, position, verdict in (
         (0, 0, "like the floor"),
-        (-3, -0.3, "like the floor"),
+        (-3, -0.3, "nearer than its own chapters"),
         (5, 0.5, "between"),
-        (10, 1, "like the ceiling or beyond"),
-        (30, 3, "like the ceiling or beyond"),
+        (10, 1, "like the ceiling"),
+        (30, 3, "beyond the ceiling"),
     ):
         found = placed(floor + shift, floor, ceiling)
         assert found["position"] == pytest.approx(position) and found["verdict"] == verdict
@@ -40,6 +40,30 @@ def test_a_position_is_between_medians():
         assert low < position < high and high - low < 0.4
     assert found["floor"] == pytest.approx({"p10": 0.2, "median": 1, "p90": 1.8})
     assert found["value"] == 31 and found["samples_auc"] == 1 and found["pieces"] == [21, 21, 21]
+
+
+def test_verdicts_say_what_the_interval_holds():
+    for low, high, said in (
+        (-1.08, 2.99, "cannot be said"),
+        (0.0, 1.0, "cannot be said"),
+        (-20.0, -14.0, "nearer than its own chapters"),
+        (-1.0, 0.9, "like the floor"),
+        (-1.0, 0.0, "like the floor"),
+        (0.1, 0.9, "between"),
+        (0.14, 1.03, "like the ceiling"),
+        (1.0, 5.0, "like the ceiling"),
+        (1.01, 5.0, "beyond the ceiling"),
+    ):
+        assert verdict([low, high]) == said
+    assert verdict(None) == "cannot be said"
+
+
+@given(st.floats(-9, 9), st.floats(0, 9))
+def test_a_verdict_names_an_end_only_where_the_interval_holds_it(low: float, width: float):
+    said, high = verdict([low, low + width]), low + width
+    assert (said == "like the floor") == (low <= 0 <= high < 1)
+    assert (said == "like the ceiling") == (0 < low <= 1 <= high)
+    assert (said == "cannot be said") == (low <= 0 and high >= 1)
 
 
 def test_what_cannot_be_told_has_no_position():

@@ -77,9 +77,16 @@ def placed(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: in
     with np.errstate(divide="ignore", invalid="ignore"):
         between = interval((drawn - low) / np.where(high > low, high - low, np.nan))
     position = (value - near) / (far - near)
-    verdict = "between"
-    if between is None or between[0] <= 0:
-        verdict = "like the floor"
-    elif between[1] >= 1:
-        verdict = "like the ceiling or beyond"
-    return found | {"position": position, "interval": between, "verdict": verdict}
+    return found | {"position": position, "interval": between, "verdict": verdict(between)}
+
+
+def verdict(between: Sequence[float] | None) -> str:
+    """What the interval of a position says in words: which of 0, the floor, and 1, the ceiling, it holds."""
+    low, high = between or (-np.inf, np.inf)
+    if low <= 0 and high >= 1:
+        return "cannot be said"
+    if high < 0:
+        return "nearer than its own chapters"
+    if low > 1:
+        return "beyond the ceiling"
+    return "like the floor" if low <= 0 else "like the ceiling" if high >= 1 else "between"
