@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdlm_jax.evaluation.placement import auc, interval, measured, placed, spread, verdict
+from mdlm_jax.evaluation.placement import (
+    BOOTSTRAPS,
+    FARTHER,
+    auc,
+    farther,
+    interval,
+    measured,
+    medians,
+    placed,
+    positions,
+    spread,
+    verdict,
+)
 
 VALUES = st.lists(st.floats(-10, 10, width=16), max_size=12).map(np.array)
 
@@ -69,8 +81,11 @@ def test_a_verdict_names_an_end_only_where_the_interval_holds_it(low: float, wid
 def test_what_cannot_be_told_has_no_position():
     floor, far = np.linspace(0, 2, 21), np.linspace(10, 12, 21)
     same = placed(far, floor, floor + 0.2)
-    assert same["verdict"] == "not telling apart" and same["position"] is None and same["auc"] < 0.75
+    assert same["verdict"] == FARTHER and same["position"] is None and same["auc"] < 0.75
     assert same["samples_auc"] == 1  # that the samples are not like the floor is known all the same
+    for some in (floor, floor - 9, floor + 0.5, np.concatenate([floor[:12], far[:9]])):
+        assert placed(some, floor, floor + 0.2)["verdict"] == "not telling apart"
+    assert placed(floor + 1.9, floor, floor - 9)["verdict"] == FARTHER
     nearer = placed(far, far, floor)
     assert nearer["verdict"] == "not telling apart" and nearer["auc"] == 0
     for groups in ((far[:4], floor, far), (far, floor[:4], far), (far, floor, far[:0])):
@@ -93,11 +108,52 @@ def test_the_interval_narrows_with_the_root_of_the_number_and_follows_the_seed()
 def test_any_figures_give_json(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray):
     found = placed(samples, floor, ceiling)
     json.dumps(found, allow_nan=False)
-    assert (found["position"] is None) == (found["verdict"] in ("not telling apart", "too few pieces"))
+    none = ("not telling apart", "too few pieces", FARTHER)
+    assert (found["position"] is None) == (found["verdict"] in none)
     mixed = placed(samples[::-1], floor, ceiling)
     assert all(mixed[key] == found[key] for key in ("value", "position", "auc", "samples_auc"))
 
 
+def test_farther_only_for_certain():
+    """Told apart by so many that chance is no explanation; few texts are not enough."""
+    rng = np.random.default_rng(0)
+    floor, off = rng.normal(0, 1, 60), rng.normal(1.3, 1, 60)  # AUC 0.82
+    assert auc(floor, off) > 0.75 and farther(off, floor) and not farther(off[:6], floor)
+    assert not farther(floor, off) and not farther(floor, floor)
+
+
+def test_the_interval_is_of_all_three_groups():
+    """Where the samples are all alike, it is as wide as the floor's and the ceiling's medians are uncertain."""
+    rng = np.random.default_rng(0)
+    wide, flat = rng.normal(0, 1, 40), np.zeros(40)
+    ends = [
+        np.diff(placed(flat + 5, near, far + 10)["interval"]) for near, far in ((flat, flat), (wide, flat))
+    ]
+    ends.append(np.diff(placed(flat + 5, flat, wide + 10)["interval"]))
+    assert ends[0] == 0 and ends[1] > 0.01 and ends[2] > 0.01
+
+
+def test_resamples_are_the_same_texts_for_every_measure():
+    """A measure that is twice another has the same positions in every draw, also with texts without a figure."""
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(middle, 1, n) for middle, n in ((5, 9), (0, 20), (9, 12))]
+    groups[0][3] = np.nan
+    found = positions(*groups)
+    assert found.shape == (BOOTSTRAPS,) and np.unique(found).size > 100
+    np.testing.assert_allclose(positions(*(2 * group + 1 for group in groups)), found)
+    assert np.mean(positions(*groups, 1) == found) < 0.5
+
+
+@given(st.lists(st.lists(st.floats(-9, 9, width=16) | st.just(np.nan), min_size=4, max_size=4), min_size=1))
+def test_medians_equal_numpys(rows: list[list[float]]):
+    each = [[x for x in row if not np.isnan(x)] for row in rows]
+    expected = [np.median(row) if row else np.nan for row in each]
+    np.testing.assert_allclose(medians(np.array(rows)), expected)
+
+
 def test_what_says_nothing_is_left_out():
-    assert measured(lambda text: len(text) or None, ["aa", "", "b"]).tolist() == [2, 1]
-    assert spread([]) is None and interval(np.array([np.nan, np.inf])) is None
+    found = measured(lambda text: len(text) or None, ["aa", "", "b"])
+    np.testing.assert_array_equal(found, [2, np.nan, 1])
+    assert spread(found) == spread([1, 2]) and spread([]) is None and spread([np.nan]) is None
+    assert auc(found, [np.nan, 3]) == 1 and auc([np.nan], [1]) == 0.5
+    assert interval(np.array([np.nan, np.inf])) is None

@@ -131,7 +131,7 @@ def test_every_number_is_in_the_json_and_that_keeps_to_its_schema(run):
     assert found["verdict"]["twin"] == 1.75 and found["evaluation"]["memory"]["passages"]
     assert {x["name"] for x in found["checks"]} == {
         "beats_ngram", "precise", "beats_twin", "not_overfitted", "not_memorised", "varied", "style"
-    } - ({"style"} if found["evaluation"]["style"]["overall"] is None else set())  # fmt: skip
+    } - (set() if found["evaluation"]["style"]["beyond"] else {"style"})  # fmt: skip
     for heading in (
         "How it learned",
         "unseen chapters",
@@ -263,7 +263,7 @@ def test_thresholds():
     verdict = {"bits_per_byte": 2.0, "interval": [1.98, 2.02], "standard_error": 0.01, "kind": "bound"}
     points = [{"bits_per_byte": x, "bits_per_byte_se": 0.01} for x in (2.5, 2.0, 2.005)]
     others = {
-        "style": {"overall": 0.49},
+        "style": {"overall_interval": [0.3, 0.49], "beyond": []},
         "memory": {"verdict": "some copying"},
         "coherence": {"together": {"distinct_1": {"verdict": "more varied than the book"}}},
     }
@@ -279,7 +279,7 @@ def test_thresholds():
         verdict | {"ngram_5": 2.01, "twin": 2.0, "standard_error": 0.0101},
         [*points, {"bits_per_byte": 2.02, "bits_per_byte_se": 0.01}],
         {
-            "style": {"overall": 0.5},
+            "style": {"overall_interval": [0.3, 0.5], "beyond": []},
             "memory": {"verdict": "memorised"},
             "coherence": {"together": {"self_bleu_4": {"verdict": "less varied than the book"}}},
         },

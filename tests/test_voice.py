@@ -143,6 +143,24 @@ def test_held_out_pieces_are_at_the_floor_and_another_author_at_the_ceiling(judg
     assert abs(judged["real"]["overall"]) < 0.25 < 0.75 < judged["other"]["overall"]
 
 
+def test_pairs_by_hand():
+    of = measures(["The old cat. Sat down", "and so on"], 5)["new_pairs"]
+    assert of("old cat sat down") == 0 and of("so on") == 0
+    assert of("the cat sat the old") == 2 / 4  # "the cat" and "sat the" are new
+    assert of("down and") == 1 and of("one") is None and of("") is None
+
+
+def test_overall_is_the_median_of_positions_above_0():
+    """By hand from the measures; the interval by the same draws of all of them."""
+    found = style_figures(pieces(HELD_OUT[1::2], 100, 16), TRAIN, HELD_OUT[::2], length=100)
+    places = [one["position"] for one in found["measures"].values() if one["position"] is not None]
+    assert min(places) < 0 < max(places)
+    assert found["overall"] == pytest.approx(np.median([max(0, place) for place in places]))
+    assert found["overall"] != pytest.approx(np.mean([max(0, place) for place in places]))
+    low, high = found["overall_interval"]
+    assert 0 <= low <= found["overall"] <= high < 0.5
+
+
 def test_shuffled_words_are_beyond_the_ceiling_where_order_counts(judged):
     real, mixed = (judged[key]["measures"] for key in ("real", "shuffled"))
     assert mixed["sentence_length"]["position"] > 1 and mixed["sentence_length"]["interval"][0] > 1

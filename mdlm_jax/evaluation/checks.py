@@ -2,12 +2,31 @@
 
 from typing import Any
 
+from mdlm_jax.evaluation.drawings import MEASURES
+
 MOST_ERROR = 0.005  # the bound's standard error, as a share of it
-MIDDLE = 0.5  # of style, between the book's own chapters (0) and another book (1)
+MIDDLE = (
+    0.5  # that style's 95 % interval lies below, between the book's own chapters (0) and another book (1)
+)
 
 
 def _check(name: str, passed: bool, text: str, value: float | None, limit: float | None) -> dict[str, Any]:
     return {"name": name, "passed": passed, "text": text, "value": value, "limit": limit}
+
+
+def _style(style: dict[str, Any]) -> list[dict[str, Any]]:
+    """The threshold of style: the upper end of the interval, so that it is not the luck of one draw, and no
+    measure beyond both books.
+    """
+    between, beyond = style.get("overall_interval"), style.get("beyond", [])
+    if between is None and not beyond:
+        return []
+    near = between is not None and between[1] < MIDDLE
+    told = f"its style is {'' if near else 'not '}for certain nearer to the book's than to another book's"
+    if beyond:
+        told = f"its style is farther off than another book's in: {', '.join(MEASURES[x] for x in beyond)}"
+    value, limit = (between[1], MIDDLE) if between else (None, None)
+    return [_check("style", near and not beyond, told, value, limit)]
 
 
 def checks(
@@ -45,11 +64,7 @@ def checks(
         good = last["bits_per_byte"] <= best["bits_per_byte"] + (last["bits_per_byte_se"] or 0.0)
         told = "training ended where it was best" if good else "training went on after it was best"
         found.append(_check("not_overfitted", good, told, last["bits_per_byte"], best["bits_per_byte"]))
-    style = evaluation.get("style", {}).get("overall")
-    if style is not None:
-        good = style < MIDDLE
-        told = f"its style is {'' if good else 'no '}nearer to the book's than to another book's"
-        found.append(_check("style", good, told, style, MIDDLE))
+    found += _style(evaluation.get("style", {}))
     if copied := evaluation.get("memory", {}).get("verdict"):
         good = copied != "memorised"
         told = "it writes, rather than recites" if good else "it recites the book"

@@ -10,36 +10,63 @@ Measure = Callable[[str], float | None]  # of a text; None where it says nothing
 TELLS_APART = 0.75  # least AUC of ceiling against floor: below it three of ten single pieces are misjudged
 FEWEST = 5  # pieces in each group: a median of fewer is one piece's figure
 BOOTSTRAPS = 1000
+BEYOND = "beyond the ceiling"
+FARTHER = "cannot tell these two books apart; the samples are farther off than both"
+
+
+def _known(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """[n] those that are no NaN."""
+    found = np.asarray(values, float)
+    return found[~np.isnan(found)]
 
 
 def auc(low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray) -> float:
     """The chance that one of `high` is above one of `low`, ties counted half; 1/2 where a group is empty.
 
-    The area under the ROC curve (Hanley & McNeil 1982), with auc(a, b) = 1 - auc(b, a).
+    The area under the ROC curve (Hanley & McNeil 1982), with auc(a, b) = 1 - auc(b, a). NaNs are left out.
     """
-    below = np.sort(np.asarray(low, float))
-    if not len(below) or not len(high):
+    below, above = np.sort(_known(low)), _known(high)
+    if not len(below) or not len(above):
         return 0.5
-    left, right = (np.searchsorted(below, high, side) for side in ("left", "right"))
+    left, right = (np.searchsorted(below, above, side) for side in ("left", "right"))
     return float(np.mean(left + right) / (2 * len(below)))
 
 
 def spread(values: Sequence[float] | np.ndarray) -> dict[str, float] | None:
-    """Median and the quantiles 0.1 and 0.9; None without values."""
-    if not len(values):
+    """Median and the quantiles 0.1 and 0.9, without NaNs; None without values."""
+    if not len(known := _known(values)):
         return None
-    low, middle, high = np.quantile(values, (0.1, 0.5, 0.9)).tolist()
+    low, middle, high = np.quantile(known, (0.1, 0.5, 0.9)).tolist()
     return {"p10": low, "median": middle, "p90": high}
 
 
 def measured(measure: Measure, texts: Iterable[str]) -> np.ndarray:
-    """[n] the figures of the texts that have one."""
-    found = (measure(text) for text in texts)
-    return np.array([value for value in found if value is not None], float)
+    """[texts] their figures, NaN for one that has none."""
+    return np.array([np.nan if (value := measure(text)) is None else value for text in texts], float)
 
 
-def _medians(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.median(values[rng.integers(len(values), size=(BOOTSTRAPS, len(values)))], axis=1)
+def medians(values: np.ndarray) -> np.ndarray:
+    """[n] the medians of the rows [n, m] without their NaNs; NaN for a row of nothing else."""
+    ranked = np.concatenate([np.sort(values, axis=1), np.full((len(values), 1), np.nan)], axis=1)
+    number, row = (~np.isnan(values)).sum(axis=1), np.arange(len(values))
+    return (ranked[row, np.maximum(number - 1, 0) // 2] + ranked[row, number // 2]) / 2
+
+
+def _drawn(groups: Iterable[np.ndarray], seed: int) -> list[np.ndarray]:
+    """[BOOTSTRAPS, n] of each group, its texts drawn anew with replacement (Efron 1979): the same ones for the
+    same seed and numbers of texts, whatever is measured.
+    """
+    rng = np.random.default_rng(seed)
+    return [group[rng.integers(len(group), size=(BOOTSTRAPS, len(group)))] for group in groups]
+
+
+def positions(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: int = 0) -> np.ndarray:
+    """[BOOTSTRAPS] the samples' median between those of floor (0) and ceiling (1), all three groups drawn
+    anew; NaN where the ceiling's is not above the floor's.
+    """
+    value, near, far = (medians(group) for group in _drawn((samples, floor, ceiling), seed))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (value - near) / np.where(far > near, far - near, np.nan)
 
 
 def interval(statistic: np.ndarray) -> list[float] | None:
@@ -48,17 +75,27 @@ def interval(statistic: np.ndarray) -> list[float] | None:
     return np.quantile(finite, (0.025, 0.975)).tolist() if len(finite) else None
 
 
-def placed(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """The samples' median between those of `floor` (0) and `ceiling` (1), higher figures being farther off.
-
-    "position" and its "interval" (95 %, all three groups drawn anew, Efron 1979) are None where the figure
-    means nothing: where the ceiling's pieces are not told from the floor's (AUC below TELLS_APART) or a group
-    has fewer than FEWEST. "verdict" says it in words. "auc" is the ceiling's, "samples_auc" the chance that a
-    sample is farther off than a piece of the floor: 1/2 for samples like it, whatever the ceiling is.
+def farther(samples: np.ndarray, group: np.ndarray, seed: int = 0) -> bool:
+    """Whether the samples are told from a group for certain, as the farther ones: the lower end of the 95 %
+    interval of auc(group, samples) is TELLS_APART or more.
     """
-    groups, apart = (samples, floor, ceiling), auc(floor, ceiling)
+    found = interval(np.array([auc(*both) for both in zip(*_drawn((group, samples), seed), strict=True)]))
+    return found is not None and found[0] >= TELLS_APART
+
+
+def placed(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """The samples' median between those of `floor` (0) and `ceiling` (1), higher figures being farther off;
+    [texts] each, NaN for a text without a figure.
+
+    "position" and its "interval" (95 %, of `positions`) are None where the figure means nothing: where the
+    ceiling's pieces are not told from the floor's (AUC below TELLS_APART) or a group has fewer than FEWEST.
+    "verdict" says it in words; of what cannot tell the two apart it says whether the samples are `farther`
+    off than both. "auc" is the ceiling's, "samples_auc" the chance that a sample is farther off than a piece
+    of the floor: 1/2 for samples like it, whatever the ceiling is.
+    """
+    groups, apart = [_known(group) for group in (samples, floor, ceiling)], auc(floor, ceiling)
     found: dict[str, Any] = {
-        "value": float(np.median(samples)) if len(samples) else None,
+        "value": float(np.median(groups[0])) if len(groups[0]) else None,
         "floor": spread(floor),
         "ceiling": spread(ceiling),
         "pieces": [len(group) for group in groups],
@@ -71,11 +108,9 @@ def placed(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: in
         return found | {"verdict": "too few pieces"}
     value, near, far = (float(np.median(group)) for group in groups)
     if apart < TELLS_APART or far <= near:
-        return found | {"verdict": "not telling apart"}
-    rng = np.random.default_rng(seed)
-    drawn, low, high = (_medians(group, rng) for group in groups)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = interval((drawn - low) / np.where(high > low, high - low, np.nan))
+        beyond = farther(samples, floor, seed) and farther(samples, ceiling, seed)
+        return found | {"verdict": FARTHER if beyond else "not telling apart"}
+    between = interval(positions(samples, floor, ceiling, seed))
     position = (value - near) / (far - near)
     return found | {"position": position, "interval": between, "verdict": verdict(between)}
 
@@ -88,5 +123,5 @@ def verdict(between: Sequence[float] | None) -> str:
     if high < 0:
         return "nearer than its own chapters"
     if low > 1:
-        return "beyond the ceiling"
+        return BEYOND
     return "like the floor" if low <= 0 else "like the ceiling" if high >= 1 else "between"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mdlm_jax.evaluation import coherence, copying, voice
+from mdlm_jax.evaluation.drawings import MEASURES
 from mdlm_jax.evaluation.exact import make_in_order
 from mdlm_jax.evaluation.likelihood import held_out_windows, make_exact
 from mdlm_jax.evaluation.style import chapter_texts
@@ -49,7 +50,12 @@ def style(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, 
 
 def style_lines(found: dict[str, Any]) -> list[str]:
     """For a terminal."""
-    where = "no figure tells the books apart" if found["overall"] is None else f"{found['overall']:.2f}"
+    where = "no figure tells the books apart"
+    if found["overall"] is not None:
+        low, high = found["overall_interval"]
+        where = f"{found['overall']:.2f} ({low:.2f} to {high:.2f})"
+    if found["beyond"]:
+        where += f"; farther off than both in: {', '.join(MEASURES[name] for name in found['beyond'])}"
     return [f"Style, 0 like the book's own chapters, 1 like {found['other_book']}: {where}"]
 
 
