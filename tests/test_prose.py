@@ -140,13 +140,21 @@ def test_a_piece_keeps_its_opening_mark_and_no_more():
     assert pieces(['One two. "Three, four!" Five six.'], 2, 3) == ["One two", '"Three, four', "Five six"]
 
 
-@given(st.lists(TEXTS, max_size=6), st.none() | st.integers(1, 9))
+@given(st.lists(TEXTS | st.integers(30, 90).map("word ".__mul__), max_size=20), st.none() | st.integers(1, 9))
 def test_samples_of_one_length(samples: list[str], asked: int | None):
     length, kept = prose.equal_length(samples, asked)
-    assert length >= 1 and (asked is None or length == asked)
+    assert length == asked if asked else length >= prose.LEAST
     assert {len(words(text)) for text in kept} <= {length}
     assert len(kept) == sum(len(words(text)) >= length for text in samples)
-    assert asked or not samples or not all(map(words, samples)) or len(kept) >= 0.9 * len(samples)
+    long = sum(len(words(text)) >= prose.LEAST for text in samples)
+    assert asked or len(kept) >= 0.9 * long
+
+
+def test_short_texts_do_not_make_the_length_theirs():
+    long = ["a word " * 60] * 28
+    assert prose.equal_length([*long, "", "", "!", "one " * 49]) == prose.equal_length(long)
+    assert prose.equal_length(long)[0] == 120 and len(prose.equal_length(long)[1]) == 28
+    assert prose.equal_length(["", "one two"]) == prose.equal_length([]) == (prose.LEAST, [])
 
 
 @given(TEXTS, st.integers(1, 5))

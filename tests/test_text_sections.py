@@ -1,10 +1,24 @@
 """Passages and excerpts: what of a window is scored, and where in the book a copied span stands."""
 
+import re
+
 import numpy as np
+import pytest
 from report_runs import chapters, texts
 
 from mdlm_jax.evaluation.copying import memory_figures
-from mdlm_jax.evaluation.text_sections import EXCERPT, excerpts, passages
+from mdlm_jax.evaluation.page_measures import style
+from mdlm_jax.evaluation.text_sections import (
+    EXCERPT,
+    NoSamples,
+    coherent_lines,
+    excerpts,
+    measurable,
+    passages,
+    samples_of,
+    style_lines,
+)
+from mdlm_jax.evaluation.voice import style_figures
 
 
 def test_the_second_half_of_full_windows():
@@ -16,6 +30,31 @@ def test_the_second_half_of_full_windows():
     assert tokens == 4 and chosen["scored"].tolist() == [[False] * 5 + [True] * 4] * 3
     assert chosen["tokens"][:, 0].tolist() == [0, 18, 54] and windows["scored"].sum() == 52
     assert len(passages(windows, 100)[0]["tokens"]) == 6
+
+
+def test_short_texts_are_left_out_and_counted():
+    every = chapters()
+    samples = [*texts(), "", "too short", "?"]
+    assert (
+        measurable({"samples": {"texts": samples}}) == samples_of({"samples": {"texts": samples}}) == samples
+    )
+    found = style_figures(samples, [every[0], every[1]], [every[2]])
+    bare = style_figures(texts(), [every[0], every[1]], [every[2]])
+    assert found["left_out"] == 3 and {**found, "left_out": 0} == bare
+    told = "6 of 9 texts were measured; 3 were too short"
+    assert told in style_lines(found)[0] and told in coherent_lines(found | {"adjacent": {"verdict": ""}})[0]
+    page = style({"evaluation": {"style": found}, "run": {"language": "en"}}, {})
+    assert told in re.sub("<.*?>", "", page)
+
+
+def test_too_few_long_texts_are_no_section():
+    for some, said in (
+        ([], "no samples"),
+        (["", "one two"] * 4, "0 of 8 texts"),
+        (texts()[:4], "4 of 4 texts"),
+    ):
+        with pytest.raises(NoSamples, match=said):
+            measurable({"samples": {"texts": some}})
 
 
 def test_an_excerpt_holds_what_was_copied():

@@ -29,6 +29,12 @@ COPYING = {
 }
 
 
+def measured(own: Mapping[str, Any]) -> str:
+    """How many texts a section is about, as HTML."""
+    texts, short = own["texts"], own["left_out"]
+    return f"{count(texts)} of {count(texts + short)} texts were measured; {count(short)} were too short"
+
+
 def style_in_words(style: Mapping[str, Any]) -> str:
     """Where the style stands, as HTML."""
     told = "not to be told from another book’s at this length"
@@ -79,9 +85,9 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     head = ["measure", "samples", "unseen chapters", "another book", "position", "95 %", "verdict"]
     parts = [
         f"<p>On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
-        f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the measures that "
-        "tell the two apart, where being nearer than the book’s own chapters counts as 0, in texts of "
-        f"{count(own['words'])} words. {count(own['texts'])} texts were measured.</p>",
+        f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the measures "
+        "that tell the two apart, where being nearer than the book’s own chapters counts as 0, in texts of "
+        f"{count(own['words'])} words. {measured(own)}.</p>",
     ]
     if found["run"]["language"] not in (None, "en"):
         parts.append("<p>That book is English: near 0 may mean no more than the right language.</p>")

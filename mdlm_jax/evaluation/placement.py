@@ -53,8 +53,8 @@ def medians(values: np.ndarray) -> np.ndarray:
 
 
 def _drawn(groups: Iterable[np.ndarray], seed: int) -> list[np.ndarray]:
-    """[BOOTSTRAPS, n] of each group, its texts drawn anew with replacement (Efron 1979): the same ones for the
-    same seed and numbers of texts, whatever is measured.
+    """[BOOTSTRAPS, n] of each group, its texts drawn anew with replacement (Efron 1979): the same ones for
+    the same seed and numbers of texts, whatever is measured.
     """
     rng = np.random.default_rng(seed)
     return [group[rng.integers(len(group), size=(BOOTSTRAPS, len(group)))] for group in groups]

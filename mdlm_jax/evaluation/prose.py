@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PIECE = 150  # words: the length of a generated text
+LEAST = 50  # words: a shorter text has too little of anything that is counted
 # The most frequent words and marks. The usual 150 belong to texts of thousands of words. One that is rarer
 # than about once in two pieces is most often absent, so that a text without it, of whatever style, looks
 # nearer than the book itself. The chance that of two held-out pieces of 120 words the book's own is nearer
@@ -142,11 +143,13 @@ def shortened(text: str, length: int) -> str:
 def equal_length(samples: Sequence[str], length: int | None = None) -> tuple[int, list[str]]:
     """A number of words, and the samples of at least that many, cut to it.
 
-    By default the number that nine of ten samples reach: figures of texts are compared at one length only.
+    By default the number that nine of ten samples of LEAST words or more reach: figures of texts are compared
+    at one length only, and a few that are empty or short must not make it theirs.
     """
     counts = [_count(text.replace("’", "'")) for text in samples]
     if length is None:
-        length = max(1, int(np.quantile(counts, 0.1, method="lower"))) if counts else 1
+        long = [n for n in counts if n >= LEAST]
+        length = int(np.quantile(long, 0.1, method="lower")) if long else LEAST
     return length, [shortened(text, length) for text, n in zip(samples, counts, strict=True) if n >= length]
 
 

@@ -10,6 +10,8 @@ from mdlm_jax.evaluation import coherence, copying, voice
 from mdlm_jax.evaluation.drawings import MEASURES
 from mdlm_jax.evaluation.exact import make_in_order
 from mdlm_jax.evaluation.likelihood import held_out_windows, make_exact
+from mdlm_jax.evaluation.placement import FEWEST
+from mdlm_jax.evaluation.prose import LEAST, equal_length
 from mdlm_jax.evaluation.style import chapter_texts
 from mdlm_jax.evaluation.subject import Preset, Subject
 from mdlm_jax.tokenizer import load_tokenizer
@@ -39,9 +41,24 @@ def samples_of(made: dict[str, Any]) -> list[str]:
     return list(made["samples"]["texts"])
 
 
+def measurable(made: dict[str, Any]) -> list[str]:
+    """`samples_of`, where enough of them are long enough to be measured. Raises NoSamples."""
+    texts = samples_of(made)
+    if (number := len(equal_length(texts)[1])) < FEWEST:
+        told = f"{number} of {len(texts)} texts are long enough to measure it on ({LEAST} words)"
+        raise NoSamples(f"{told}; it takes {FEWEST}")
+    return texts
+
+
+def _told(found: dict[str, Any]) -> str:
+    """How many texts a section is about."""
+    texts, short = found["texts"], found["left_out"]
+    return f"{texts} of {texts + short} texts were measured; {short} were too short"
+
+
 def style(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, Any]) -> dict[str, Any]:
     """`voice.style_figures` of the samples."""
-    texts, (train, held_out) = samples_of(made), book_texts(run)
+    texts, (train, held_out) = measurable(made), book_texts(run)
     progress.say("style ...")
     language = run.dataset.info.get("language", {}).get("code") or "en"
     chapters = [*train.values()], [*held_out.values()]
@@ -56,19 +73,19 @@ def style_lines(found: dict[str, Any]) -> list[str]:
         where = f"{found['overall']:.2f} ({low:.2f} to {high:.2f})"
     if found["beyond"]:
         where += f"; farther off than both in: {', '.join(MEASURES[name] for name in found['beyond'])}"
-    return [f"Style, 0 like the book's own chapters, 1 like {found['other_book']}: {where}"]
+    return [f"Style, 0 like the book's own chapters, 1 like {found['other_book']}: {where}; {_told(found)}"]
 
 
 def coherent(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, Any]) -> dict[str, Any]:
     """`coherence.coherence_figures` of the samples."""
-    texts, (train, held_out) = samples_of(made), book_texts(run)
+    texts, (train, held_out) = measurable(made), book_texts(run)
     progress.say("coherence ...")
     return coherence.coherence_figures(texts, [*train.values()], [*held_out.values()], seed=run.seed)
 
 
 def coherent_lines(found: dict[str, Any]) -> list[str]:
     """For a terminal."""
-    return [f"Neighbouring sentences, beside shuffled ones: {found['adjacent']['verdict']}"]
+    return [f"Neighbouring sentences, beside shuffled ones: {found['adjacent']['verdict']}; {_told(found)}"]
 
 
 def passages(windows: dict[str, np.ndarray], number: int) -> tuple[dict[str, np.ndarray], int]:

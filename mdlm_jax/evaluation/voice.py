@@ -284,9 +284,10 @@ def style_figures(
     of the held-out chapters are from the training text, 1 how far pieces of the other book are. "overall" is
     the median position of those that tell books apart at this length, a position below 0 taken as 0: to be
     nearer than the book itself in one is no merit that makes up for another. "overall_interval" (95 %) is of
-    the same texts drawn anew for all measures. A median passes over what is wrong in one way alone, so "beyond"
-    names the measures by which the samples are for certain farther off than both books. "share_of_mean" is the distance of sentence lengths as a share
-    of the book's mean. "samples", "book" and "other" have the plain FIGURES, as spreads.
+    the same texts drawn anew for all measures. A median passes over what is wrong in one way alone, so
+    "beyond" names the measures by which the samples are for certain farther off than both books.
+    "share_of_mean" is the distance of sentence lengths as a share of the book's mean. "samples", "book" and
+    "other" have the plain FIGURES, as spreads.
     """
     length, kept = equal_length(samples, length)
     name, texts = other or another_book([*train, *held_out])
@@ -296,7 +297,7 @@ def style_figures(
         for group in (held_out, texts, train)
     )
     figures = {
-        measure: [measured(of, group) for group in (drawn, floor, ceiling)]
+        measure: (measured(of, drawn), measured(of, floor), measured(of, ceiling))
         for measure, of in measures(train, length, language, tag).items()
     }
     found = {measure: placed(*groups, seed) for measure, groups in figures.items()}
