@@ -110,7 +110,7 @@ def main() -> None:
             print(f"AUC of held-out pieces against their own sentences shuffled: {order}")
             judged = {key: one["verdict"] for key, one in whole["together"].items()}
             print(f"variety of {whole['texts_together']} held-out pieces: {judged}")
-            memory = copying.memory_figures(pieces(kept, length, 10**6), train, held_out, length)
+            memory = copying.memory_figures([], train, held_out)
             shares = {n: f"{one['held_out']['share']:.4f}" for n, one in memory["shares"].items()}
             longest = memory["longest"]["held_out"]
             print(f"held-out n-grams in the training text: {shares}, longest span {longest}")

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdlm_jax.evaluation.copying import (
+    copied_runs,
     copied_spans,
     density,
     extraction,
     longest_matches,
     memory_figures,
-    shares,
     shelf,
     verdict,
 )
@@ -66,9 +66,49 @@ def test_a_long_copy_is_measured_whole():
 
 def test_shares_by_hand():
     length = np.array([6, 5, 4, 3, 2, 1, 0, 2, 1])  # a span of six words, then one of two
-    assert shares(length) == {"5": 2 / 5, "8": 0, "13": 0}
-    assert shares(np.full(3, 3)) == {"5": 0, "8": 0, "13": 0}
-    assert shares(np.arange(13, 0, -1)) == {"5": 1, "8": 1, "13": 1}
+    assert copied_runs(length, 5).tolist() == [True, True, False, False, False]
+    assert copied_runs(length, 9).tolist() == [False] and len(copied_runs(length, 10)) == 0
+    assert copied_runs(np.arange(13, 0, -1), 13).tolist() == [True] and len(copied_runs(length[:0], 5)) == 0
+
+
+def test_shares_are_of_all_runs_of_all_texts_and_spans_of_the_same_texts():
+    """A text without a run of that length neither helps nor harms, and what is at a text's end counts."""
+    copy = " ".join(TRAIN[0].split()[200:260])
+    n = len(words(copy))
+    strange = " ".join(f"x{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(400))
+    found = memory_figures([strange + " " + copy, "", "one", "!"], TRAIN, HELD_OUT)
+    assert found["longest"]["samples"] == n == found["texts"][0]["longest_words"]
+    for k in (5, 8, 13):
+        assert found["shares"][str(k)]["samples"]["share"] == pytest.approx((n - k + 1) / (400 + n - k + 1))
+    few = memory_figures([copy] * 5 + [""] * 40, TRAIN, HELD_OUT)
+    assert few["shares"]["13"]["samples"] == {"share": 1, "interval": [1, 1]}
+    assert few["verdict"] == "memorised"
+
+
+def test_short_texts_do_not_switch_the_verdict_off():
+    copies = pieces(list(TRAIN.values()), 120, 28)
+    assert memory_figures([*copies, "", "", "", ""], TRAIN, HELD_OUT)["verdict"] == "memorised"
+    short = pieces(list(TRAIN.values()), 20, 12)
+    assert memory_figures(short, TRAIN, HELD_OUT)["verdict"] == "memorised"
+    assert memory_figures([], TRAIN, HELD_OUT)["verdict"] is None
+    assert memory_figures(["", "!"], TRAIN, HELD_OUT)["verdict"] is None
+
+
+def test_held_out_chapters_are_the_yardstick_uncut():
+    """A refrain of both halves of the book is no copying; its length is that of the whole span."""
+    rng = np.random.default_rng(0)
+    refrain = [f"r{chr(97 + a)}{chr(97 + b)}" for a, b in rng.integers(0, 26, (20, 2))]
+    train = TRAIN | {0: TRAIN[0] + "\n\n" + " ".join(refrain) + "."}
+    held_out = HELD_OUT | {1: HELD_OUT[1] + "\n\nIt said " + " ".join(refrain) + "."}
+    found = memory_figures(["Sing " + " ".join(refrain), "nothing at all"], train, held_out)
+    assert found["longest"]["held_out"] in (20, 21) and found["longest"]["samples"] == 20
+    assert found["verdict"] == "little beyond held-out text"
+    assert memory_figures(["Sing " + " ".join(refrain)], train, HELD_OUT)["verdict"] == "some copying"
+    every = [
+        length.max()
+        for length, _ in longest_matches([*map(words, TRAIN.values())], [*map(words, HELD_OUT.values())])
+    ]
+    assert memory_figures([], TRAIN, HELD_OUT)["longest"]["held_out"] == max(every)
 
 
 def test_places_by_hand():
@@ -128,7 +168,7 @@ def figures() -> dict[str, dict]:
 
 
 def test_held_out_text_is_no_copy_and_copied_text_is_memorised(figures):
-    assert figures["real"]["verdict"] == "no more than held-out text"
+    assert figures["real"]["verdict"] == "little beyond held-out text"
     assert figures["copies"]["verdict"] == figures["mixed"]["verdict"] == "memorised"
     assert figures["copies"]["shares"]["13"]["samples"]["share"] == 1
     low, high = figures["real"]["shares"]["5"]["difference"]
@@ -144,17 +184,23 @@ def test_held_out_text_is_no_copy_and_copied_text_is_memorised(figures):
 
 def test_verdicts_by_their_thresholds():
     for eight, thirteen, longest, usual, said in (
-        (0.0, 0.0, 12, 4, "no more than held-out text"),
+        (0.0, 0.0, 12, 4, "little beyond held-out text"),
         (0.0, 0.0, 13, 6, "some copying"),
-        (0.0, 0.0, 13, 7, "no more than held-out text"),
+        (0.0, 0.0, 14, 7, "little beyond held-out text"),
+        (0.0, 0.0, 15, 7, "some copying"),
         (0.011, 0.0, 9, 9, "some copying"),
-        (0.009, 0.0, 9, 9, "no more than held-out text"),
+        (0.009, 0.0, 9, 9, "little beyond held-out text"),
         (0.2, 0.051, 20, 9, "memorised"),
         (0.0, 0.0, 50, 9, "memorised"),
-        (0.0, 0.0, 50, 30, "no more than held-out text"),
+        (0.0, 0.0, 50, 30, "memorised"),
+        (0.0, 0.0, 80, 40, "memorised"),
+        (0.0, 0.0, 60, 60, "little beyond held-out text"),
     ):
         assert verdict({"8": [eight, 1.0], "13": [thirteen, 1.0]}, longest, usual) == said
-    assert verdict({"8": None, "13": None}, 12, 0) == "no more than held-out text"
+    none = {"5": None, "8": None, "13": None}
+    assert verdict(none, 12, 0) == "little beyond held-out text"
+    assert verdict(none | {"5": [0.051, 0.4]}, 7, 7) == "some copying"
+    assert verdict(none | {"5": [0.049, 0.4]}, 7, 7) == "little beyond held-out text"
 
 
 def test_figures_are_json_with_and_without_texts(figures):
@@ -164,7 +210,7 @@ def test_figures_are_json_with_and_without_texts(figures):
             found = memory_figures(samples, train, held_out)
             json.dumps(found, allow_nan=False)
             assert len(found["texts"]) == len(samples) and len(found["map"]) == 100
-            assert found["verdict"] == "no more than held-out text"
+            assert found["verdict"] == ("little beyond held-out text" if any(map(words, samples)) else None)
 
 
 def test_extraction_by_hand():

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from mdlm_jax.evaluation.placement import BOOTSTRAPS, FEWEST, interval
-from mdlm_jax.evaluation.prose import equal_length, pieces, sentence_lengths, word_spans, words
+from mdlm_jax.evaluation.prose import PIECE, sentence_lengths, word_spans, words
 
 GRAMS = (5, 8, 13)
 MAPPED = 8  # words: shorter spans are phrases that anybody writes
 QUERIES = (1, 10, 100, 1_000, 10_000, 100_000)
 SHOWN = 5  # longest spans of a text
-# Verdicts compare samples with held-out pieces of the same length, which cannot be copies: what they share
-# with the training text is the author's habit and the language.
+# Verdicts compare samples with held-out chapters, which cannot be copies: what they share with the training
+# text is the author's habit and the language.
+PATCHWORK = 0.05  # of 5-grams beyond the held-out share, ten times that share: patches of copied runs
 TOLERANCE = 0.01  # of 8-grams beyond the held-out share: a copied run of 9 words in every 200
 MEMORISED = 0.05  # of 13-grams beyond the held-out share: every text of 120 words has a copied run of 17
 LONG = (
@@ -83,11 +84,9 @@ def copied_spans(length: np.ndarray) -> list[tuple[int, int]]:
     return [(int(i), int(ends[i])) for i in np.flatnonzero(first)]
 
 
-def shares(length: np.ndarray) -> dict[str, float]:
-    """The share of a text's runs of 5, 8 and 13 words that the book has; 0 for a text without any."""
-    return {
-        str(n): float(np.mean(length[: len(length) - n + 1] >= n)) if len(length) >= n else 0.0 for n in GRAMS
-    }
+def copied_runs(length: np.ndarray, n: int) -> np.ndarray:
+    """bool[runs] which of a text's runs of n words the book has, by `length` int[words]."""
+    return length[: max(0, len(length) - n + 1)] >= n
 
 
 @dataclass(frozen=True)
@@ -168,90 +167,90 @@ def extraction(log_probs: Sequence[np.ndarray], p: float = 0.5) -> dict[str, Any
 
 
 def verdict(excess: Mapping[str, Sequence[float] | None], longest: int, usual: int) -> str:
-    """What was copied, in words: "memorised", "some copying", or "no more than held-out text".
+    """What was copied, in words: "memorised", "some copying", or "little beyond held-out text".
 
     Args:
-        excess: by n, the interval of the n-gram share beyond that of held-out pieces; None: not known.
+        excess: by n, the interval of the n-gram share beyond that of held-out text; None: not known.
         longest: words of the samples' longest span.
-        usual: words of the longest span of held-out pieces, 0 without any.
+        usual: words of the longest span of held-out text, 0 without any.
 
     * memorised: more than MEMORISED of the 13-grams beyond held-out text, for certain (the interval's lower
-      end); or one span of VERY_LONG words, as long a text as nobody writes again by chance.
-    * some copying: more than TOLERANCE of the 8-grams beyond held-out text, for certain; or one span of LONG
-      words or more that is over twice as long as any of held-out text. A figure that is certain but smaller
-      is no finding: held-out chapters differ by as much.
+      end); or one span of VERY_LONG words, as long a text as nobody writes again by chance, that is longer
+      than any of held-out text.
+    * some copying: more than TOLERANCE of the 8-grams or PATCHWORK of the 5-grams beyond held-out text, for
+      certain; or one span of LONG words or more that is over twice as long as any of held-out text. A figure
+      that is certain but smaller is no finding: held-out chapters differ by as much.
     """
-    eight, thirteen = (known[0] if (known := excess.get(n)) else 0.0 for n in ("8", "13"))
-    if thirteen > MEMORISED or longest >= max(VERY_LONG, 2 * usual + 1):
+    five, eight, thirteen = (known[0] if (known := excess.get(str(n))) else 0.0 for n in GRAMS)
+    if thirteen > MEMORISED or longest >= max(VERY_LONG, usual + 1):
         return "memorised"
-    if eight > TOLERANCE or longest >= max(LONG, 2 * usual + 1):
+    if five > PATCHWORK or eight > TOLERANCE or longest >= max(LONG, 2 * usual + 1):
         return "some copying"
-    return "no more than held-out text"
+    return "little beyond held-out text"
 
 
-def _means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return values[rng.integers(len(values), size=(BOOTSTRAPS, len(values)))].mean(axis=1)
+def _share(parts: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[float | None, np.ndarray | None]:
+    """The share of true values in all parts, each bool[runs], and [BOOTSTRAPS] the same of the parts drawn
+    anew; None without a run, and for fewer than FEWEST parts.
+    """
+    counts = np.array([(part.sum(), len(part)) for part in parts if len(part)]).reshape(-1, 2)
+    share = float(counts[:, 0].sum() / counts[:, 1].sum()) if len(counts) else None
+    if len(counts) < FEWEST:
+        return share, None
+    drawn = counts[rng.integers(len(counts), size=(BOOTSTRAPS, len(counts)))].sum(axis=1)
+    return share, drawn[:, 0] / drawn[:, 1]
 
 
 def memory_figures(
     samples: Sequence[str],
     train: Mapping[int, str],
     held_out: Mapping[int, str],
-    length: int | None = None,
     bins: int = 100,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What the samples copied from the training chapters, ready for JSON. Case and marks play no part.
+    """What the samples copied from the training chapters, ready for JSON. Case and marks play no part; no text
+    is left out or cut.
 
     Args:
         samples: generated texts, without a prompt that was taken from the book.
         train, held_out: texts of the chapters of the book by their number.
-        length: words to which samples and held-out pieces are cut for shares and verdict; by default
-            `equal_length`. Spans, map and `longest` are of whole samples.
         bins: of the map.
         seed: of the intervals.
 
-    "shares" has by n the share of n-grams that the training text has, of samples and of held-out pieces, and
-    the difference, each with a 95 % interval (texts drawn anew; None for fewer than FEWEST texts). "texts"
+    "shares" has by n the share of the n-grams that the training text has, of all samples and of all held-out
+    chapters, and the difference, each with a 95 % interval (texts, and stretches of PIECE words of the
+    chapters, drawn anew; None for fewer than FEWEST). "longest" is the longest span of either. "texts"
     has for each sample its longest span in words and characters and its `SHOWN` longest spans with their
-    place: "start" in the sample in words,
-    "chapter", "paragraph" in the chapter and "sentence" in the paragraph from 0, "share" of the book before
-    it. "map" is the `density` of spans of MAPPED words or more. "verdict": see `verdict`.
+    place: "start" in the sample in words, "chapter", "paragraph" in the chapter and "sentence" in the
+    paragraph from 0, "share" of the book before it. "map" is the `density` of spans of MAPPED words or more. "verdict": see `verdict`; None where no sample
+    has a word.
     """
-    length, kept = equal_length(samples, length)
-    pieces_of = pieces(list(held_out.values()), length, 10**6)
     book = shelf(train, held_out)
-    texts = [[words(text) for text in group] for group in (samples, kept, pieces_of)]
-    matches = longest_matches(book.streams, [text for group in texts for text in group])
-    whole, cut, real = (
-        matches[: len(samples)],
-        matches[len(samples) :][: len(kept)],
-        matches[-len(pieces_of) :],
-    )
-    real = real if pieces_of else []
+    texts = [words(text) for text in (*samples, *held_out.values())]
+    matches = longest_matches(book.streams, texts)
+    own, unseen = matches[: len(samples)], [length for length, _ in matches[len(samples) :]]
     rng = np.random.default_rng(seed)
     found: dict[str, Any] = {}
-    for n in map(str, GRAMS):
-        groups = [np.array([shares(text)[n] for text, _ in group]) for group in (cut, real)]
-        drawn = [_means(group, rng) if len(group) >= FEWEST else None for group in groups]
-        found[n] = {
-            "difference": None if drawn[0] is None or drawn[1] is None else interval(drawn[0] - drawn[1])
+    for n in GRAMS:
+        runs = [copied_runs(length, n) for length in unseen]
+        stretches = [part for run in runs for part in np.split(run, range(PIECE, len(run), PIECE))]
+        parts = {"samples": [copied_runs(length, n) for length, _ in own], "held_out": stretches}
+        both = {name: _share(part, rng) for name, part in parts.items()}
+        drawn = [one for _, one in both.values() if one is not None]
+        found[str(n)] = {
+            name: {"share": share, "interval": None if one is None else interval(one)}
+            for name, (share, one) in both.items()
         }
-        for name, group, means in zip(("samples", "held_out"), groups, drawn, strict=True):
-            certain = None if means is None else interval(means)
-            found[n][name] = {"share": float(group.mean()) if len(group) else None, "interval": certain}
+        found[str(n)]["difference"] = interval(drawn[0] - drawn[1]) if len(drawn) == 2 else None
     excess = {n: found[n]["difference"] for n in found}
-    spans = [(int(p[a]), int(p[a]) + b - a) for m, p in whole for a, b in copied_spans(m) if b - a >= MAPPED]
-    longest = max((int(m.max(initial=0)) for m, _ in whole), default=0)
-    usual = max((int(m.max(initial=0)) for m, _ in real), default=0)
+    spans = [(int(p[a]), int(p[a]) + b - a) for m, p in own for a, b in copied_spans(m) if b - a >= MAPPED]
+    longest = max((int(length.max(initial=0)) for length, _ in own), default=0)
+    usual = max((int(length.max(initial=0)) for length in unseen), default=0)
     return {
-        "words": length,
-        "left_out": len(samples) - len(kept),
-        "held_out_pieces": len(pieces_of),
         "shares": found,
         "longest": {"samples": longest, "held_out": usual},
-        "verdict": verdict(excess, longest, usual),
-        "texts": [_copies(text, *match, book) for text, match in zip(samples, whole, strict=True)],
+        "verdict": verdict(excess, longest, usual) if any(len(length) for length, _ in own) else None,
+        "texts": [_copies(text, *match, book) for text, match in zip(samples, own, strict=True)],
         "map": density(spans, book.before, bins),
     }
 

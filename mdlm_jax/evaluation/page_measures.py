@@ -25,7 +25,8 @@ RUNS = {"5": "five words", "8": "eight words", "13": "thirteen words"}
 COPYING = {
     "memorised": "it recites the book",
     "some copying": "it copies now and then",
-    "no more than held-out text": "no more than chapters it never saw",
+    "little beyond held-out text": "little beyond chapters it never saw",
+    None: "no text to look for copies in",
 }
 
 

@@ -162,4 +162,5 @@ def memory_lines(found: dict[str, Any]) -> list[str]:
     """For a terminal."""
     longest = found["longest"]
     told = "Copies: {}; longest span {} words (of held-out chapters: {})"
-    return [told.format(found["verdict"], longest["samples"], longest["held_out"])]
+    verdict = found["verdict"] or "no text to look for them in"
+    return [told.format(verdict, longest["samples"], longest["held_out"])]
