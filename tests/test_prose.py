@@ -12,7 +12,7 @@ from mdlm_jax.evaluation import prose
 from mdlm_jax.evaluation.prose import distance, pieces, sentence_lengths, sentences, word_spans, words
 
 BOOK = re.split(r"(?m)^(?=Chapter \d+$)", built_in_chapters(28))[1:]
-TEXTS = st.text(max_size=60) | st.text("aA .’'\"\n\x00\u0345²_\U0001f600İŉß!", max_size=40)
+TEXTS = st.text(max_size=60) | st.text("aA1猫の .’'\"\n\x00\u0345²_\U0001f600İŉß!", max_size=40)
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +92,39 @@ def test_a_chapter_is_nearer_to_its_own_style():
         ("He chose plan b. Then it broke. “and then?” (she left.)", [4, 7]),
         ("It was I. She knew it... and wept. He … well … slept.", [3, 5, 3]),
         ("A line\nof a wrapped paragraph\n\nAnother one.\n\n", [6, 2]),
-        ("Chapter 3\n\nIt was late. He went", [1, 3]),
+        ("Chapter 3\n\nIt was late. He went", [2, 3]),
         ("It was late. He went\n\n", [3, 2]),  # a paragraph ended it, not the canvas
         ("it was late and he", [5]),
         ("Don’t mother-in-law me.", [5]),
         ("* * *\n\n... One. — ! ?", [1]),
         ("", []),
-        ("\x00\x1b[0m \U0001f600 12.5", [1]),
+        ("\x00\x1b[0m \U0001f600 12.5", [3]),
+        ("In 1818 he had 2 sons. 41 came.", [6, 2]),
+        ("吾輩は猫である", [7]),
         (".", []),
         ("." * 100_000 + "x " + "'\"" * 50_000, [1]),
     ],
 )
 def test_sentence_lengths(text: str, lengths: list[int]):
     assert sentence_lengths(text) == lengths
+
+
+def test_an_ideograph_is_a_word_and_so_is_a_number():
+    assert words("Chapter 24 of 1818: it's 3rd_class") == [
+        "chapter",
+        "24",
+        "of",
+        "1818",
+        "it's",
+        "3rd",
+        "class",
+    ]
+    assert words("猫がTokyo 2に。") == ["猫", "が", "tokyo", "2", "に"]
+    assert prose.equal_length(["猫" * 60] * 9) == (60, ["猫" * 60] * 9)
+    page = "私は猫である。" * 40
+    fitted = prose.fit([page], [page])
+    assert distance(fitted, page) == pytest.approx(0) and distance(fitted, "12 34") < np.inf
+    assert words(prose.shortened(page, 7)) == list("私は猫である私")
 
 
 @given(TEXTS)

@@ -208,8 +208,8 @@ def memory_figures(
     bins: int = 100,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What the samples copied from the training chapters, ready for JSON. Case and marks play no part; no text
-    is left out or cut.
+    """What the samples copied from the training chapters, ready for JSON. Case and marks play no part; no
+    text is left out or cut.
 
     Args:
         samples: generated texts, without a prompt that was taken from the book.
@@ -222,8 +222,8 @@ def memory_figures(
     chapters, drawn anew; None for fewer than FEWEST). "longest" is the longest span of either. "texts"
     has for each sample its longest span in words and characters and its `SHOWN` longest spans with their
     place: "start" in the sample in words, "chapter", "paragraph" in the chapter and "sentence" in the
-    paragraph from 0, "share" of the book before it. "map" is the `density` of spans of MAPPED words or more. "verdict": see `verdict`; None where no sample
-    has a word.
+    paragraph from 0, "share" of the book before it. "map" is the `density` of spans of MAPPED words or more.
+    "verdict": see `verdict`; None where no sample has a word.
     """
     book = shelf(train, held_out)
     texts = [words(text) for text in (*samples, *held_out.values())]

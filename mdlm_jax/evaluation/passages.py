@@ -14,12 +14,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mdlm_jax.data import Dataset, Record, read_records
+from mdlm_jax.evaluation.prose import EACH
 from mdlm_jax.frames import printable
 from mdlm_jax.ui.values import UserError
 
 SPLITS = {"held_out": ("validation", "test"), "train": ("train",)}
-_EACH = "\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs: each is a word
-_PIECE = re.compile(rf"(?:[{_EACH}]|[^\s{_EACH}]+)\s*")
+_PIECE = re.compile(rf"(?:[{EACH}]|[^\s{EACH}]+)\s*")
 _ALIKE = str.maketrans({**dict.fromkeys("“”„‟«»", '"'), **dict.fromkeys("‘’‚‛`", "'"), "_": "", "\ufffd": ""})
 _KINDS = ('"', "'", ",;:", ".!?…", "—–-", "([{", ")]}")
 # What a difference costs: in the kind of the first and of the last character, in the numbers of quotes and
