@@ -88,8 +88,10 @@ def test_what_cannot_be_told_has_no_position():
     assert placed(floor + 1.9, floor, floor - 9)["verdict"] == FARTHER
     nearer = placed(far, far, floor)
     assert nearer["verdict"] == "not telling apart" and nearer["auc"] == 0
-    for groups in ((far[:4], floor, far), (far, floor[:4], far), (far, floor, far[:0])):
+    for groups in ((far[:4], floor, far), (far, floor[:4], far), (far, floor, far[:4])):
         assert placed(*groups)["verdict"] == "too few pieces" and placed(*groups)["position"] is None
+    for some, said in ((far, "farther off than its own chapters"), (floor, "not told from its own chapters")):
+        assert placed(some, floor, far[:0])["verdict"] == said
 
 
 def test_the_interval_narrows_with_the_root_of_the_number_and_follows_the_seed():
@@ -108,8 +110,8 @@ def test_the_interval_narrows_with_the_root_of_the_number_and_follows_the_seed()
 def test_any_figures_give_json(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray):
     found = placed(samples, floor, ceiling)
     json.dumps(found, allow_nan=False)
-    none = ("not telling apart", "too few pieces", FARTHER)
-    assert (found["position"] is None) == (found["verdict"] in none)
+    between = {verdict([low, high]) for low in (-2, 0.5, 2) for high in (-1, 0.6, 3)}
+    assert (found["position"] is None) == (found["verdict"] not in between)
     mixed = placed(samples[::-1], floor, ceiling)
     assert all(mixed[key] == found[key] for key in ("value", "position", "auc", "samples_auc"))
 

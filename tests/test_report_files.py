@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from conftest import REPO
-from report_runs import HOSTILE, change, whole
+from report_runs import HOSTILE, change, chapters, texts, whole
 
 from mdlm_jax.evaluation import checks, findings, report_files
 from mdlm_jax.evaluation.report_files import drawn, write_comparison, write_report
 from mdlm_jax.evaluation.summary import WRITTEN
+from mdlm_jax.evaluation.voice import style_figures
 from mdlm_jax.ui.values import UserError, flat
 
 SCHEMA = json.loads((REPO / "mdlm_jax" / "evaluation" / "report.schema.json").read_text())
@@ -176,11 +177,13 @@ def test_the_same_run_the_same_bytes(run):
     assert {path.name: path.read_bytes() for path in (run / "report").iterdir()} == before
 
 
-def test_another_language_has_an_english_yardstick(run):
-    assert "That book is English" not in opened(run)[0].words
-    info = json.loads((run / "dataset.json").read_text())
-    change(run / "dataset.json", language=(info.get("language") or {}) | {"code": "de"})
-    assert "That book is English" in opened(run)[0].words
+def test_another_language_has_no_yardstick(run):
+    every = chapters()
+    style = style_figures(texts(), [every[0], every[1]], [every[2]], language="de")
+    change(run / "report" / "evaluation.json", style=style)
+    page, found = opened(run)
+    assert "no other book in this language" in page.words and "on the way from" not in page.words.lower()
+    assert not {"style"} & {x["name"] for x in found["checks"]}
 
 
 def test_without_an_evaluation(run):

@@ -202,6 +202,20 @@ def test_english_measures_and_parts_of_speech_are_asked_for():
     assert german["parts_of_speech"]("never wanting " * 9) > 0.4 and german["parts_of_speech"]("") is None
 
 
+def test_a_book_in_another_language_has_a_floor_only():
+    """Unless a caller brings another book in it."""
+    samples, train, held_out = pieces(HELD_OUT[3:], 60, 6), TRAIN[:2], HELD_OUT[:2]
+    found = style_figures(samples, train, held_out, language="de")
+    assert found["overall"] is found["overall_interval"] is found["other_book"] is None
+    assert found["reason"] == voice.NO_BOOK and found["beyond"] == []
+    for name, one in found["measures"].items():
+        assert one["position"] is one["ceiling"] is None and one["floor"] and one["value"] is not None, name
+    assert {one["verdict"] for one in found["measures"].values()} == {"not told from its own chapters"}
+    json.dumps(found, allow_nan=False)
+    brought = style_figures(samples, train, held_out, another_book(BOOK), "de")
+    assert brought["overall"] is not None and brought["reason"] is None
+
+
 @given(TEXTS)
 def test_any_text_is_measured(text: str):
     for name, measure in SOME.items():

@@ -38,7 +38,7 @@ def measured(own: Mapping[str, Any]) -> str:
 
 def style_in_words(style: Mapping[str, Any]) -> str:
     """Where the style stands, as HTML."""
-    told = "not to be told from another book’s at this length"
+    told = escaped(style["reason"] or "")
     if style["overall"] is not None:
         low, high = style["overall_interval"]
         near = "nearer to another book’s" if low > 0.5 else "between the two"
@@ -84,14 +84,15 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         "filled bar cannot be told from the book by that measure."
     )
     head = ["measure", "samples", "unseen chapters", "another book", "position", "95 %", "verdict"]
-    parts = [
-        f"<p>On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
-        f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the measures "
-        "that tell the two apart, where being nearer than the book’s own chapters counts as 0, in texts of "
-        f"{count(own['words'])} words. {measured(own)}.</p>",
-    ]
-    if found["run"]["language"] not in (None, "en"):
-        parts.append("<p>That book is English: near 0 may mean no more than the right language.</p>")
+    told = f"No figure for the whole: {escaped(own['reason'] or '')}"
+    if own["overall"] is not None:
+        told = (
+            f"On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
+            f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the measures "
+            "that tell the two apart, where being nearer than the book’s own chapters counts as 0, in texts "
+            f"of {count(own['words'])} words"
+        )
+    parts = [f"<p>{told}. {measured(own)}.</p>"]
     lower = ""
     if coherence:
         lower = figure(

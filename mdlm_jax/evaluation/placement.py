@@ -90,8 +90,9 @@ def placed(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: in
     "position" and its "interval" (95 %, of `positions`) are None where the figure means nothing: where the
     ceiling's pieces are not told from the floor's (AUC below TELLS_APART) or a group has fewer than FEWEST.
     "verdict" says it in words; of what cannot tell the two apart it says whether the samples are `farther`
-    off than both. "auc" is the ceiling's, "samples_auc" the chance that a sample is farther off than a piece
-    of the floor: 1/2 for samples like it, whatever the ceiling is.
+    off than both, and without a ceiling whether they are farther off than the floor. "auc" is the ceiling's,
+    "samples_auc" the chance that a sample is farther off than a piece of the floor: 1/2 for samples like it,
+    whatever the ceiling is.
     """
     groups, apart = [_known(group) for group in (samples, floor, ceiling)], auc(floor, ceiling)
     found: dict[str, Any] = {
@@ -104,8 +105,11 @@ def placed(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: in
         "position": None,
         "interval": None,
     }
-    if min(map(len, groups)) < FEWEST:
+    if min(map(len, groups[:2])) < FEWEST or 0 < len(groups[2]) < FEWEST:
         return found | {"verdict": "too few pieces"}
+    if not len(groups[2]):
+        told = "farther off than" if farther(samples, floor, seed) else "not told from"
+        return found | {"verdict": f"{told} its own chapters"}
     value, near, far = (float(np.median(group)) for group in groups)
     if apart < TELLS_APART or far <= near:
         beyond = farther(samples, floor, seed) and farther(samples, ceiling, seed)

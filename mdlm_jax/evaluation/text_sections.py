@@ -67,13 +67,14 @@ def style(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, 
 
 def style_lines(found: dict[str, Any]) -> list[str]:
     """For a terminal."""
-    where = "no figure tells the books apart"
+    where = f"Style: {found['reason']}"
     if found["overall"] is not None:
         low, high = found["overall_interval"]
-        where = f"{found['overall']:.2f} ({low:.2f} to {high:.2f})"
+        where = f"Style, 0 like the book's own chapters, 1 like {found['other_book']}: "
+        where += f"{found['overall']:.2f} ({low:.2f} to {high:.2f})"
     if found["beyond"]:
         where += f"; farther off than both in: {', '.join(MEASURES[name] for name in found['beyond'])}"
-    return [f"Style, 0 like the book's own chapters, 1 like {found['other_book']}: {where}; {_told(found)}"]
+    return [f"{where}; {_told(found)}"]
 
 
 def coherent(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, Any]) -> dict[str, Any]:

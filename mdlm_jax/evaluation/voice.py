@@ -40,6 +40,8 @@ OTHERS = {
     "The Sixty-Fifth Pint": _HERE.parents[2] / "data_prep" / "books" / "the_sixty_fifth_pint.txt",
     "Alice's Adventures in Wonderland, I and II": _HERE.with_name("alice.txt"),
 }
+NO_BOOK = "there is no other book in this language"
+NO_MEASURE = "nothing tells the two books apart at this length"
 SAME_BOOK = 0.05  # share of another book's runs of 8 words in this one: 0.0005 and less between strangers
 
 NUMBER = 60  # pieces of the floor and of the ceiling
@@ -275,7 +277,8 @@ def style_figures(
     Args:
         samples: generated texts; cut to `length` words (by default `equal_length`), shorter ones left out.
         train, held_out: texts of the chapters of the book. Everything is fitted on `train`.
-        other: name and texts of the ceiling; by default `another_book`.
+        other: name and texts of the ceiling; by default `another_book`, and none for a language but English,
+            which those are in: whatever is in the right language would be nearer than they.
         language: of the book, ISO 639-1; what is made for English is left out for others.
         tag: the part of speech of each word of a text.
         seed: of the intervals.
@@ -283,14 +286,15 @@ def style_figures(
     "measures" has for each of `measures` where the samples stand (`placement.placed`): 0 is how far pieces
     of the held-out chapters are from the training text, 1 how far pieces of the other book are. "overall" is
     the median position of those that tell books apart at this length, a position below 0 taken as 0: to be
-    nearer than the book itself in one is no merit that makes up for another. "overall_interval" (95 %) is of
+    nearer than the book itself in one is no merit that makes up for another. Without any, "reason" says why.
+    "overall_interval" (95 %) is of
     the same texts drawn anew for all measures. A median passes over what is wrong in one way alone, so
     "beyond" names the measures by which the samples are for certain farther off than both books.
     "share_of_mean" is the distance of sentence lengths as a share of the book's mean. "samples", "book" and
     "other" have the plain FIGURES, as spreads.
     """
     length, kept = equal_length(samples, length)
-    name, texts = other or another_book([*train, *held_out])
+    name, texts = other or (another_book([*train, *held_out]) if language == "en" else (None, []))
     drawn = [plain(text) for text in kept]
     floor, ceiling, book = (
         pieces([plain(text) for text in group], length, NUMBER, overlap=True)
@@ -315,6 +319,7 @@ def style_figures(
         "measures": found,
         "overall": float(np.median([max(0.0, found[x]["position"]) for x in telling])) if telling else None,
         "overall_interval": interval(medians(np.maximum(redrawn.T, 0))) if telling else None,
+        "reason": None if telling else NO_BOOK if name is None else NO_MEASURE,
         "beyond": [measure for measure, one in found.items() if one["verdict"] in (BEYOND, FARTHER)],
         **{group: _spreads(texts, language) for group, texts in groups.items()},
     }
