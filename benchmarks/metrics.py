@@ -85,7 +85,7 @@ def main() -> None:
         for length in a.words:
             begun = time.process_time()
             rng = np.random.default_rng(0)
-            real = pieces(kept[::2], length, 20, overlap=True)
+            real = pieces(kept[::2], length, 20)
             mixed = [" ".join(rng.permutation(text.split())) for text in real]
             stand = [voice.style_figures(some, texts, kept[1::2], length=length) for some in (real, mixed)]
             whole = voice.style_figures([], texts, kept, length=length)
@@ -100,7 +100,7 @@ def main() -> None:
                 print(row(measure, whole[measure], *(one[measure]["position"] for one in stand)))
             chapters = [plain(text) for text in kept]
             groups = [chapters, [coherence.shuffled(chapters, 0)]]
-            drawn = [pieces(group, length, coherence.NUMBER, overlap=True) for group in groups]
+            drawn = [pieces(group, length, coherence.NUMBER) for group in groups]
             told = []
             for rank in (20, 100):
                 by = lsa([plain(text) for text in texts], rank)

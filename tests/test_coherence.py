@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdlm_jax.evaluation.coherence import (
+    SHARE,
+    _together,
     adjacent,
     coherence_figures,
     distinct,
@@ -133,14 +135,14 @@ def test_self_bleu_by_hand():
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, dict]:
-    """Of real pieces, of shuffled ones, and of one sentence again and again."""
-    real = pieces(HELD_OUT[1::2], 400, 12)
+    """At 350 words, of real pieces, of shuffled ones, and of one sentence again and again."""
+    train, held_out, unseen = BOOK[::3], BOOK[1::3], BOOK[2::3]
     texts = {
-        "real": real,
-        "shuffled": pieces([shuffled(HELD_OUT[1::2], 1)], 400, 12),
+        "real": pieces(unseen, 350, 12),
+        "shuffled": pieces([shuffled(unseen, 1)], 350, 12),
         "loops": ["It was late, and she went home. " * 80] * 12,
     }
-    return {name: coherence_figures(some, TRAIN, HELD_OUT[::2], 400) for name, some in texts.items()}
+    return {name: coherence_figures(some, train, held_out, 350) for name, some in texts.items()}
 
 
 def test_real_shuffled_and_repeated_texts_are_in_their_places(figures):
@@ -157,6 +159,48 @@ def test_real_shuffled_and_repeated_texts_are_in_their_places(figures):
     within = figures["loops"]["within"]
     assert within["repeated_4"]["samples_auc"] == within["longest_repeat"]["samples_auc"] == 1
     assert 0.3 < figures["real"]["within"]["repeated_4"]["samples_auc"] < 0.7
+
+
+def random_texts(rng: np.random.Generator, number: int) -> list[str]:
+    """Texts of 80 words, of which the rarer come more seldom (Zipf's law)."""
+    chance = 1 / np.arange(1, 301)
+    drawn = rng.choice(300, (number, 80), p=chance / chance.sum())
+    names = ["".join(chr(97 + int(digit)) for digit in str(i)) for i in range(300)]
+    return [" ".join(names[i] for i in row) for row in drawn]
+
+
+def test_texts_of_one_book_are_seldom_said_to_differ():
+    """Variety, both sides drawn alike: one of the five figures is off in about 5 of 100 cases."""
+    rng, alarms = np.random.default_rng(0), 0
+    for seed in range(60):
+        texts = [words(text) for text in random_texts(rng, 48)]
+        together, number = _together(texts[:12], texts[12:], seed)
+        assert number == 12
+        alarms += any(one["verdict"] != "like the book" for one in together.values())
+    assert alarms <= 6
+
+
+def test_variety_is_compared_with_draws_of_the_training_chapters():
+    """Not of the held-out ones; and of so few that they differ."""
+    rng = np.random.default_rng(0)
+    varied = ["\n\n".join(random_texts(rng, 12)) for _ in range(2)]
+    loops = ["He came home and sat down. " * 200] * 2
+    samples = random_texts(rng, 6)
+    for train, held_out, said in (
+        (varied, loops, "like the book"),
+        (loops, varied, "more varied than the book"),
+    ):
+        found = coherence_figures(samples, train, held_out, 80)
+        assert found["together"]["distinct_2"]["verdict"] == said
+    few = coherence_figures(random_texts(rng, 30), varied, loops, 80)
+    assert few["texts_together"] == 24 // SHARE
+    book = few["together"]["distinct_2"]["book"]
+    assert book["p10"] < book["p90"]
+
+
+def test_too_few_disjoint_pieces_of_the_floor_have_no_position():
+    found = coherence_figures(pieces(HELD_OUT[3:], 350, 12), TRAIN, HELD_OUT[:1], 350)
+    assert found["adjacent"]["pieces"][1] < 5 and found["adjacent"]["verdict"] == "too few pieces"
 
 
 def test_figures_are_json_and_do_not_depend_on_the_order_of_the_samples(figures):

@@ -126,7 +126,7 @@ def judged() -> dict[str, dict]:
     real = pieces(HELD_OUT[1::2], length, 16)
     texts = {
         "real": real,
-        "other": pieces([alice[half:]], length, 16, overlap=True),
+        "other": pieces([alice[half:]], length, 16),
         "shuffled": [" ".join(rng.sample(text.split(), len(text.split()))) for text in real],
     }
     other = "Alice", [alice[:half]]

@@ -88,9 +88,9 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     if own["overall"] is not None:
         told = (
             f"On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
-            f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the measures "
-            "that tell the two apart, where being nearer than the book’s own chapters counts as 0, in texts "
-            f"of {count(own['words'])} words"
+            f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the "
+            "measures that tell the two apart, where nearer than the book’s own chapters counts as 0, in "
+            f"texts of {count(own['words'])} words"
         )
     parts = [f"<p>{told}. {measured(own)}.</p>"]
     lower = ""

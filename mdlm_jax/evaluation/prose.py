@@ -159,24 +159,21 @@ def ngrams(found: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(found[i:] for i in range(n)), strict=False))
 
 
-def pieces(texts: Sequence[str], length: int, number: int, overlap: bool = False) -> list[str]:
+def pieces(texts: Sequence[str], length: int, number: int) -> list[str]:
     """At most `number` pieces of `length` words, each from the beginning of a sentence, none across texts,
-    evenly over the texts; none begins within another, unless `overlap` is set and there are too few.
+    evenly over the texts. None begins within another: they count as independent.
     """
-    spans, every, apart = [], [], []
+    spans, apart = [], []
     for i, text in enumerate(texts):
         spans.append(word_spans(text))
         free = 0
         for at in itertools.accumulate(sentence_lengths(text), initial=0):
-            if at + length <= len(spans[i]):
-                every.append((i, at))
-                if at >= free:
-                    apart.append((i, at))
-                    free = at + length
-    chosen = every if overlap and len(apart) < number else apart
-    picked = np.unique(np.linspace(0, len(chosen) - 1, number).round().astype(int))
+            if free <= at <= len(spans[i]) - length:
+                apart.append((i, at))
+                free = at + length
+    picked = np.unique(np.linspace(0, len(apart) - 1, number).round().astype(int))
     found = []
-    for i, at in (chosen[k] for k in picked if chosen):
+    for i, at in (apart[k] for k in picked if apart):
         (begin, _), (_, end) = spans[i][at], spans[i][at + length - 1]
         opening = texts[i][:begin]
         found.append(texts[i][begin - len(opening) + len(opening.rstrip(_OPENERS)) : end])

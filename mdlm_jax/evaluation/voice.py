@@ -193,7 +193,7 @@ def measures(
     whole = "\n\n".join(train)
     fitted, known, of_book = fit(train, train), set(words(whole)), sentence_lengths(whole)
     known_pairs = {pair for text in train for pair in ngrams(words(text), 2)}
-    usual = pieces(train, length, NUMBER, overlap=True)
+    usual = pieces(train, length, NUMBER)
     rates = marks_per_thousand(whole)
 
     def sentence_length(text: str) -> float | None:
@@ -297,8 +297,7 @@ def style_figures(
     name, texts = other or (another_book([*train, *held_out]) if language == "en" else (None, []))
     drawn = [plain(text) for text in kept]
     floor, ceiling, book = (
-        pieces([plain(text) for text in group], length, NUMBER, overlap=True)
-        for group in (held_out, texts, train)
+        pieces([plain(text) for text in group], length, NUMBER) for group in (held_out, texts, train)
     )
     figures = {
         measure: (measured(of, drawn), measured(of, floor), measured(of, ceiling))
