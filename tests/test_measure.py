@@ -85,6 +85,7 @@ def check_texts(made: dict, out: str) -> None:
     assert made["style"]["texts"] + made["style"]["left_out"] == 6 == len(made["memory"]["texts"])
     drawn = made["memory"]["extraction"]
     assert len(drawn["training"]["log10_p"]) == len(drawn["held_out"]["log10_p"]) == 4
+    assert drawn["training"] != drawn["held_out"]
     # A network that has learnt next to nothing: some nats a token.
     assert all(1 < -x / drawn["tokens"] * math.log(10) < 8 for x in drawn["training"]["log10_p"])
     assert "--twin RUN" in made["twin"]["absent"] and "No section 'twin'" in out

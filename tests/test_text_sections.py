@@ -1,16 +1,21 @@
 """Passages and excerpts: what of a window is scored, and where in the book a copied span stands."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 from report_runs import chapters, texts
 
+from mdlm_jax.data import open_dataset
+from mdlm_jax.evaluation import text_sections
 from mdlm_jax.evaluation.copying import memory_figures
 from mdlm_jax.evaluation.page_measures import style
+from mdlm_jax.evaluation.subject import PRESETS, Subject, find
 from mdlm_jax.evaluation.text_sections import (
     EXCERPT,
     NoSamples,
+    book_texts,
     coherent_lines,
     excerpts,
     measurable,
@@ -19,6 +24,7 @@ from mdlm_jax.evaluation.text_sections import (
     style_lines,
 )
 from mdlm_jax.evaluation.voice import style_figures
+from mdlm_jax.ui.progress import PlanProgress
 
 
 def test_the_second_half_of_full_windows():
@@ -45,6 +51,28 @@ def test_short_texts_are_left_out_and_counted():
     assert told in style_lines(found)[0] and told in coherent_lines(found | {"adjacent": {"verdict": ""}})[0]
     page = style({"evaluation": {"style": found}, "run": {"language": "en"}}, {})
     assert told in re.sub("<.*?>", "", page)
+
+
+@pytest.fixture
+def run(smoke_run) -> Subject:
+    return find(smoke_run, open_dataset(smoke_run / "data"), ("test",), 0, PRESETS["default"])
+
+
+def test_training_and_held_out_chapters_are_those_of_the_split(run):
+    split = run.dataset.info["split"]["chapters"]
+    train, held_out = book_texts(run)
+    assert sorted(train) == sorted(split["train"])
+    assert sorted(held_out) == sorted(split["validation"] + split["test"]) and split["test"]
+
+
+def test_style_is_measured_in_the_language_of_the_book(run):
+    made = {"samples": {"texts": texts()}}
+    for code, english in (("en", True), ("de", False)):
+        info = run.dataset.info | {"language": {"code": code}}
+        other = dataclasses.replace(run, dataset=dataclasses.replace(run.dataset, info=info))
+        found = text_sections.style(other, PRESETS["default"], PlanProgress(0.0), made)
+        assert ("function_words" in found["measures"]) == english
+        assert (found["other_book"] is not None) == english
 
 
 def test_too_few_long_texts_are_no_section():

@@ -202,6 +202,25 @@ def test_english_measures_and_parts_of_speech_are_asked_for():
     assert german["parts_of_speech"]("never wanting " * 9) > 0.4 and german["parts_of_speech"]("") is None
 
 
+def typeset(texts: list[str]) -> list[str]:
+    """As another edition might set them."""
+    return [
+        text.replace('"', "“").replace("--", "—").replace("'", "’").replace(" not ", " _not_ ")
+        for text in texts
+    ]
+
+
+def test_how_an_edition_was_set_is_no_style():
+    """Of samples, training chapters, held-out chapters and the other book alike."""
+    dashed = [re.sub(r", (and|but) ", r"--\1 ", text) for text in (*TRAIN[:2], *HELD_OUT[:4])]
+    groups = [pieces(dashed[4:], 60, 8), dashed[:2], dashed[2:4], [TRAIN[5]]]
+    plainly = style_figures(*groups[:3], ("other", groups[3]), length=60)
+    for i in range(4):
+        samples, train, held_out, other = (typeset(x) if i == k else x for k, x in enumerate(groups))
+        assert typeset(groups[i]) != groups[i]
+        assert style_figures(samples, train, held_out, ("other", other), length=60) == plainly, i
+
+
 def test_a_book_in_another_language_has_a_floor_only():
     """Unless a caller brings another book in it."""
     samples, train, held_out = pieces(HELD_OUT[3:], 60, 6), TRAIN[:2], HELD_OUT[:2]

@@ -306,7 +306,7 @@ def style_figures(
     found = {measure: placed(*groups, seed) for measure, groups in figures.items()}
     telling = [measure for measure, one in found.items() if one["position"] is not None]
     redrawn = np.array([positions(*figures[measure], seed) for measure in telling])
-    lengths = sentence_lengths("\n\n".join(train))
+    lengths = sentence_lengths("\n\n".join(map(plain, train)))
     value, mean = found["sentence_length"]["value"], sum(lengths) / max(1, len(lengths))
     found["sentence_length"]["share_of_mean"] = None if value is None or not mean else value / mean
     groups = {"samples": drawn, "book": book, "other": ceiling}
