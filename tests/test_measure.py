@@ -46,7 +46,7 @@ def test_every_stage_both_weights_and_a_damaged_file_is_replaced(run, monkeypatc
     """The bound of the weights that the run delivers is that of its report."""
     path = run[1] / "report" / "evaluation.json"
     path.write_text("{")
-    few = dataclasses.replace(PRESETS["default"], texts=6, text_tokens=80, stage_texts=1, passages=4)
+    few = dataclasses.replace(PRESETS["default"], texts=6, text_tokens=240, stage_texts=1, passages=4)
     monkeypatch.setitem(PRESETS, "default", few)
     code, out, error = command(monkeypatch, capsys, *run, "--split", "test")
     assert code == 0, error
@@ -79,7 +79,7 @@ def test_every_stage_both_weights_and_a_damaged_file_is_replaced(run, monkeypatc
 def check_texts(made: dict, out: str) -> None:
     """The sections about texts."""
     samples = made["samples"]
-    assert len(samples["texts"]) == len(set(samples["texts"])) == 6 and samples["tokens"] == 80
+    assert len(samples["texts"]) == len(set(samples["texts"])) == 6 and samples["tokens"] == 240
     assert [len(x["texts"]) for x in samples["stages"]] == [1, 1, 1]
     assert samples["stages"][2]["checkpoint"] == samples["checkpoint"] == made["delivered"]
     assert made["style"]["texts"] + made["style"]["left_out"] == 6 == len(made["memory"]["texts"])

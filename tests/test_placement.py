@@ -86,6 +86,8 @@ def test_what_cannot_be_told_has_no_position():
     for some in (floor, floor - 9, floor + 0.5, np.concatenate([floor[:12], far[:9]])):
         assert placed(some, floor, floor + 0.2)["verdict"] == "not telling apart"
     assert placed(floor + 1.9, floor, floor - 9)["verdict"] == FARTHER
+    mixed = np.concatenate([floor[:12], far[:9]])  # farther off than the floor, but not than this
+    assert farther(far, floor) and placed(far, floor, mixed)["verdict"] == "not telling apart"
     nearer = placed(far, far, floor)
     assert nearer["verdict"] == "not telling apart" and nearer["auc"] == 0
     for groups in ((far[:4], floor, far), (far, floor[:4], far), (far, floor, far[:4])):
