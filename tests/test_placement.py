@@ -86,7 +86,7 @@ def test_what_cannot_be_told_has_no_position():
     for some in (floor, floor - 9, floor + 0.5, np.concatenate([floor[:12], far[:9]])):
         assert placed(some, floor, floor + 0.2)["verdict"] == "not telling apart"
     assert placed(floor + 1.9, floor, floor - 9)["verdict"] == FARTHER
-    mixed = np.concatenate([floor[:12], far[:9]])  # farther off than the floor, but not than this
+    mixed = np.concatenate([floor[:12], far[-9:]])  # farther off than the floor, but not than this
     assert farther(far, floor) and placed(far, floor, mixed)["verdict"] == "not telling apart"
     nearer = placed(far, far, floor)
     assert nearer["verdict"] == "not telling apart" and nearer["auc"] == 0
