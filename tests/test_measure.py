@@ -173,7 +173,8 @@ def test_interrupted_it_leaves_what_was_there(run, monkeypatch, capsys):
         raise ValueError("for want of a nail")
 
     monkeypatch.setattr(measure, "SECTIONS", {"first": section, "none": measure.Section(fails, list)})
-    assert command(monkeypatch, capsys, *run, "--preset", "memory_efficient")[:1] == (0,)
+    options = (*run, "--preset", "memory_efficient", "--out", path)
+    assert command(monkeypatch, capsys, *options)[:1] == (0,)
     before, there = path.read_text(), sorted(os.listdir(path.parent))
     assert json.loads(before)["first"] == {"rows": PRESETS["memory_efficient"].rows}
     assert json.loads(before)["none"] == {"absent": "for want of a nail"}

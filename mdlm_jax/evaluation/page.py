@@ -240,6 +240,7 @@ def spent(found: Findings, svg: Mapping[str, str]) -> str:
 def again(found: Findings) -> str:
     """How to reproduce all of it."""
     run, made = found["run"], found["evaluation"]
+    made = made if "preset" in made else {}  # readers may have answered before any evaluation
     commands = [run["command"]] if run["command"] else []
     if made:
         twins = f" --twin {shlex.quote(made['twin']['name'])}" if "twin" in made else ""

@@ -3,6 +3,7 @@
 `human/<test>.json` holds a test, `human/answers.jsonl` a line per answer of every reader of every test.
 """
 
+import contextlib
 import datetime
 import fcntl
 import functools
@@ -133,6 +134,15 @@ def _answer(answer: Any, who: object, test: Values) -> Values:
 _FAULTS = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
+def _whole(record: bytes) -> bytes:
+    """The lines of a record, without a last one that a power cut left half."""
+    lines, newline, tail = record.rpartition(b"\n")
+    with contextlib.suppress(*_FAULTS):
+        json.loads(tail)
+        return record + b"\n"  # an editor took its end
+    return lines + newline
+
+
 def answers(workdir: Path) -> list[Values]:
     """What every reader answered, the last word on a pair alone. A last line that was cut short is left out.
 
@@ -143,7 +153,7 @@ def answers(workdir: Path) -> list[Values]:
         return []
     known: dict[str, Values] = {}
     found: dict[tuple[str, str, int], Values] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    for number, line in enumerate(_whole(path.read_bytes()).split(b"\n")[:-1], 1):
         try:
             told = json.loads(line)
             name = told["test"]
@@ -165,8 +175,9 @@ def keep(workdir: Path, found: Iterable[Values]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         held = file.read()
-        file.truncate(held.rfind(b"\n") + 1)  # a line that a power cut left half
-        file.write(lines)
+        whole = _whole(held)
+        file.truncate(min(len(whole), len(held)))
+        file.write(whole[len(held) :] + lines)
         file.flush()
         os.fsync(file.fileno())
 
