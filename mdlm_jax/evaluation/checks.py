@@ -2,33 +2,12 @@
 
 from typing import Any
 
-from mdlm_jax.evaluation.drawings import MEASURES
-from mdlm_jax.evaluation.placement import BEYOND, FARTHER
-
 MOST_ERROR = 0.005  # the bound's standard error, as a share of it
-MIDDLE = 0.5  # of style, above its 95 % interval: between the book's own chapters (0) and another book (1)
+MIDDLE = 0.5  # of style, between the book's own chapters (0) and another book (1)
 
 
 def _check(name: str, passed: bool, text: str, value: float | None, limit: float | None) -> dict[str, Any]:
     return {"name": name, "passed": passed, "text": text, "value": value, "limit": limit}
-
-
-def _style(style: dict[str, Any]) -> list[dict[str, Any]]:
-    """The threshold of style: the interval of the whole, so that it is not the luck of one draw, and no single
-    measure for certain beyond both books, since what is wrong in one way alone leaves the median as it is.
-    """
-    between, measures = style.get("overall_interval"), style.get("measures", {})
-    beyond = [MEASURES[name] for name, one in measures.items() if one["verdict"] in (BEYOND, FARTHER)]
-    if between is None and not beyond:
-        return []
-    high = between[1] if between else None
-    told = "its style is for certain nearer to the book's than to another book's"
-    if high is not None and high >= MIDDLE:
-        told = "its style is not for certain nearer to the book's than to another book's"
-    if beyond:
-        told = f"its style is beyond another book's in: {', '.join(beyond)}"
-    good = not beyond and high is not None and high < MIDDLE
-    return [_check("style", good, told, high, None if high is None else MIDDLE)]
 
 
 def checks(
@@ -66,7 +45,11 @@ def checks(
         good = last["bits_per_byte"] <= best["bits_per_byte"] + (last["bits_per_byte_se"] or 0.0)
         told = "training ended where it was best" if good else "training went on after it was best"
         found.append(_check("not_overfitted", good, told, last["bits_per_byte"], best["bits_per_byte"]))
-    found += _style(evaluation.get("style", {}))
+    style = evaluation.get("style", {}).get("overall")
+    if style is not None:
+        good = style < MIDDLE
+        told = f"its style is {'' if good else 'no '}nearer to the book's than to another book's"
+        found.append(_check("style", good, told, style, MIDDLE))
     if copied := evaluation.get("memory", {}).get("verdict"):
         good = copied != "memorised"
         told = "it writes, rather than recites" if good else "it recites the book"

@@ -16,7 +16,6 @@ MEASURES = {  # of style and coherence, as a reader may call them
     "mattr": "richness of the vocabulary",
     "hapax": "words used once",
     "new_words": "words the book does not have",
-    "new_pairs": "neighbouring words the book does not have",
     "punctuation": "punctuation marks",
     "readability": "ease of reading",
     "parts_of_speech": "parts of speech",

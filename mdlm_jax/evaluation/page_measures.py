@@ -33,11 +33,9 @@ def style_in_words(style: Mapping[str, Any]) -> str:
     """Where the style stands, as HTML."""
     if style["overall"] is None:
         return "not to be told from another book’s at this length"
-    low, high = style["overall_interval"]
-    near = "nearer to another book’s" if low > 0.5 else "between the two"
-    near = "nearer to the book’s own" if high < 0.5 else near
-    told = f"{num(style['overall'], 2)} ({ends([low, high], 2)})"
-    return f"{told}, where 0 is the book’s own unseen chapters and 1 another book: {near}"
+    near = "near the book’s own" if style["overall"] < 0.25 else "between the two"
+    near = near if style["overall"] < 0.75 else "as far off as another book"
+    return f"{num(style['overall'], 2)}, where 0 is the book’s own unseen chapters and 1 another book: {near}"
 
 
 def memory_in_words(memory: Mapping[str, Any]) -> str:
@@ -74,7 +72,7 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     head = ["measure", "samples", "unseen chapters", "another book", "position", "95 %", "verdict"]
     parts = [
         f"<p>On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
-        f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the measures that tell the two apart in texts of "
+        f"{num(own['overall'], 2)}, the median of the measures that tell the two apart in texts of "
         f"{count(own['words'])} words. {count(own['texts'])} texts were measured.</p>",
     ]
     if found["run"]["language"] not in (None, "en"):

@@ -49,10 +49,7 @@ def style(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, 
 
 def style_lines(found: dict[str, Any]) -> list[str]:
     """For a terminal."""
-    where = "no figure tells the books apart"
-    if found["overall"] is not None:
-        low, high = found["overall_interval"]
-        where = f"{found['overall']:.2f} ({low:.2f} to {high:.2f})"
+    where = "no figure tells the books apart" if found["overall"] is None else f"{found['overall']:.2f}"
     return [f"Style, 0 like the book's own chapters, 1 like {found['other_book']}: {where}"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mdlm_jax.evaluation.placement import Measure, interval, measured, medians, placed, positions, spread
+from mdlm_jax.evaluation.placement import Measure, measured, placed, spread
 from mdlm_jax.evaluation.prose import (
     distance,
     equal_length,
@@ -171,8 +171,6 @@ def measures(
     * function_words: Jensen-Shannon distance of the shares of FUNCTION_WORDS (English).
     * mattr, hapax: of `windowed`, from the median of training pieces of that length.
     * new_words: share of words that the training text has not.
-    * new_pairs: share of the pairs of words that follow one another that the training text has not. What
-      the others count is mostly the same in any order of words; this is not.
     * punctuation: sum of the differences of `marks_per_thousand`.
     * readability: of `flesch`, from the median of training pieces of that length (English).
     * parts_of_speech: Jensen-Shannon distance of the shares of parts of speech (with a tagger).
@@ -180,7 +178,6 @@ def measures(
     train = [plain(text) for text in train]
     whole = "\n\n".join(train)
     fitted, known, of_book = fit(train, train), set(words(whole)), sentence_lengths(whole)
-    known_pairs = {pair for text in train for pair in ngrams(words(text), 2)}
     usual = pieces(train, length, NUMBER, overlap=True)
     rates = marks_per_thousand(whole)
 
@@ -195,10 +192,6 @@ def measures(
     def new_words(text: str) -> float | None:
         found = words(text)
         return sum(word not in known for word in found) / len(found) if found else None
-
-    def new_pairs(text: str) -> float | None:
-        found = ngrams(words(text), 2)
-        return sum(pair not in known_pairs for pair in found) / len(found) if found else None
 
     def punctuation(text: str) -> float | None:
         own = marks_per_thousand(text)
@@ -225,7 +218,6 @@ def measures(
         "mattr": figure("mattr"),
         "hapax": figure("hapax"),
         "new_words": new_words,
-        "new_pairs": new_pairs,
         "punctuation": punctuation,
         "readability": figure("flesch"),
     }
@@ -272,10 +264,9 @@ def style_figures(
 
     "measures" has for each of `measures` where the samples stand (`placement.placed`): 0 is how far pieces
     of the held-out chapters are from the training text, 1 how far pieces of the other book are. "overall" is
-    the median position of those that tell books apart at this length, a position below 0 taken as 0: to be
-    nearer than the book itself in one is no merit that makes up for another. "overall_interval" (95 %) is of
-    the same texts drawn anew for all measures. "share_of_mean" is the distance of sentence lengths as a share
-    of the book's mean. "samples", "book" and "other" have the plain FIGURES, as spreads.
+    the median position of those that tell books apart at this length; "share_of_mean" is the distance of
+    sentence lengths as a share of the book's mean. "samples", "book" and "other" have the plain FIGURES, as
+    spreads.
     """
     length, kept = equal_length(samples, length)
     name, texts = other or another_book([*train, *held_out])
@@ -284,16 +275,14 @@ def style_figures(
         pieces([plain(text) for text in group], length, NUMBER, overlap=True)
         for group in (held_out, texts, train)
     )
-    figures = {
-        measure: [measured(of, group) for group in (drawn, floor, ceiling)]
+    found = {
+        measure: placed(measured(of, drawn), measured(of, floor), measured(of, ceiling), seed)
         for measure, of in measures(train, length, language, tag).items()
     }
-    found = {measure: placed(*groups, seed) for measure, groups in figures.items()}
-    telling = [measure for measure, one in found.items() if one["position"] is not None]
-    redrawn = np.array([positions(*figures[measure], seed) for measure in telling])
     lengths = sentence_lengths("\n\n".join(train))
     value, mean = found["sentence_length"]["value"], sum(lengths) / max(1, len(lengths))
     found["sentence_length"]["share_of_mean"] = None if value is None or not mean else value / mean
+    positions = [one["position"] for one in found.values() if one["position"] is not None]
     groups = {"samples": drawn, "book": book, "other": ceiling}
     return {
         "words": length,
@@ -301,8 +290,7 @@ def style_figures(
         "left_out": len(samples) - len(kept),
         "other_book": name,
         "measures": found,
-        "overall": float(np.median([max(0.0, found[one]["position"]) for one in telling])) if telling else None,
-        "overall_interval": interval(medians(np.maximum(redrawn.T, 0))) if telling else None,
+        "overall": float(np.median(positions)) if positions else None,
         **{group: _spreads(texts, language) for group, texts in groups.items()},
     }
 
