@@ -1,9 +1,11 @@
 """The report of a run: its numbers are in its JSON, which keeps to its schema; it is the same every time."""
 
+import html
 import json
 import math
 import os
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -120,6 +122,20 @@ def test_every_number_is_in_the_json_and_that_keeps_to_its_schema(run):
     broken = found | {"cost": {"tokens": "many"}}
     assert any("tokens" in fault for fault in mistakes(broken))
     assert any("figures is not in the schema" in x for x in mistakes(found | {"figures": 1}))
+
+
+def test_its_commands_can_be_typed_again(run, tmp_path, monkeypatch):
+    """With the path by which the page was drawn, from there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a run").symlink_to(run)
+    evaluation = json.loads((run / "report" / "evaluation.json").read_text())
+    twin = evaluation["twin"] | {"path": "runs/its twin"}
+    change(run / "report" / "evaluation.json", twin=twin, seed=3)
+    write_report(Path("a run"))
+    text = (run / "report" / "index.html").read_text(encoding="utf-8")
+    [made] = re.findall("python -m mdlm_jax.evaluate --workdir.*(?=</pre>)", text)
+    words = shlex.split(html.unescape(made))[3:]
+    assert words == ["--workdir", "a run", "--preset", "default", "--seed", "3", "--twin", "runs/its twin"]
 
 
 def test_hostile_text_is_text(run):

@@ -22,6 +22,7 @@ from mdlm_jax.evaluation.svg import escaped
 from mdlm_jax.ui.values import flat
 
 Findings = Mapping[str, Any]
+TOP = "A comparison of models"  # stands on every such page
 
 
 def rows(findings: Mapping[str, Findings]) -> list[list[str]]:
@@ -106,4 +107,4 @@ def html(
         section("plan", "Where their plans differ", plan),
         section("samples", "What they write", f'<div class="stages">{written}</div>' if written else ""),
     ]
-    return page("Runs side by side", "A comparison of models", parts)
+    return page("Runs side by side", TOP, parts)

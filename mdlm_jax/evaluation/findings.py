@@ -138,6 +138,7 @@ def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
     network = config.model
     return {
         "name": workdir.resolve().name,
+        "path": str(workdir),
         "state": (_json(workdir / "STATUS.json") or {}).get("state", "unknown"),
         "causal": network.causal,
         "book": (documents[0].get("title") if len(documents) == 1 else None) or _title(book["name"]),

@@ -243,9 +243,10 @@ def again(found: Findings) -> str:
     made = made if "preset" in made else {}  # readers may have answered before any evaluation
     commands = [run["command"]] if run["command"] else []
     if made:
-        twins = f" --twin {shlex.quote(made['twin']['name'])}" if "twin" in made else ""
-        named = f"{shlex.quote(run['name'])} --preset {made['preset']['name']}{twins}"
-        commands.append(f"python -m mdlm_jax.evaluate --workdir {named}")
+        words = ["--workdir", run["path"], "--preset", made["preset"]["name"]]
+        words += ["--seed", str(made["seed"])] if made["seed"] else []
+        words += ["--twin", made["twin"].get("path", made["twin"]["name"])] if "twin" in made else []
+        commands.append(shlex.join(["python", "-m", "mdlm_jax.evaluate", *words]))
     environments = [run["environment"], made.get("environment")]
     lines = []
     for name, told in zip(("training", "evaluation"), environments, strict=True):
