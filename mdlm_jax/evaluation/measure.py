@@ -119,7 +119,7 @@ def run_command() -> int:
         raise EvaluateError(f"unexpected argument {first}{near}")
     given = parser().parse_args()
     if given.workdir is None:
-        raise EvaluateError("which run? --workdir RUN names it (--help lists the options)")
+        raise EvaluateError("the following option is required: --workdir RUN (--help lists the options)")
     given.preset = given.preset.lower().replace("-", "_")
     if given.preset not in PRESETS:
         there = ", ".join(PRESETS)

@@ -19,8 +19,10 @@ from mdlm_jax.evaluation.html_parts import (
     table,
 )
 from mdlm_jax.evaluation.prose import word_spans
+from mdlm_jax.evaluation.readers import SHARED
 from mdlm_jax.evaluation.svg import escaped
 
+FROM = {"held_out": "of unseen chapters", "train": "of chapters it learned from"}
 RUNS = {"5": "five words", "8": "eight words", "13": "thirteen words"}
 COPYING = {
     "memorised": "it recites the book",
@@ -232,28 +234,42 @@ def human_in_words(human: Mapping[str, Any]) -> str:
     """What readers found, as HTML."""
     own = human["all"]
     told = f"{percent(own['share'], 0)} of {count(own['answers'])} answers found the book"
-    return f"{told} ({percent(own['low'], 0)} to {percent(own['high'], 0)}; chance is one in two)"
+    told += f" ({percent(own['low'], 0)} to {percent(own['high'], 0)}; chance is one in two)"
+    return told + ("; several read the same pairs, so that the interval is too narrow" * human["shared"])
 
 
 def human(found: Mapping[str, Any]) -> str:
-    """The blind test."""
+    """The blind test: every reader, and what each test says by itself."""
     own = found["evaluation"].get("human")
     if not own:
         return ""
+
+    def cells(x: Mapping[str, Any]) -> list[str]:
+        span = f"{percent(x['low'], 0)} to {percent(x['high'], 0)}"
+        return [count(x["answers"]), count(x["right"]), percent(x["share"], 0), span]
+
+    head = ["answers", "right", "share", "95 %"]
+    tests = [x for x in own["tests"] if "answers" in x]  # an older record has none
+    means = []
+    for x in tests or [own]:
+        which = f"Test {said(x['id'])}: " if len(tests) > 1 else ""
+        means.append(f"<p>{which}{said(x['meaning'])}{f' {SHARED}' if x['shared'] else ''}</p>")
     rows = [
-        [
-            said(x["who"]),
-            count(x["answers"]),
-            count(x["right"]),
-            percent(x["share"], 0),
-            f"{percent(x['low'], 0)} to {percent(x['high'], 0)}",
-        ]
-        for x in [*own["readers"], {"who": "all"} | own["all"]]
+        [said(x["id"]), FROM.get(x["from"], said(x["from"])), count(x["readers"]), *cells(x)] for x in tests
     ]
     return section(
         "human",
         "Can readers tell?",
         "<p>Readers were shown a passage of the book beside one the model wrote, and asked which is the "
         f"book. {human_in_words(own).capitalize()}.</p>",
-        table("Answers", ["reader", "answers", "right", "share", "95 %"], rows),
+        *means,
+        table(
+            "By reader",
+            ["reader", *head],
+            [
+                [said(x["who"]) if x["who"] else "(no name)", *cells(x)]
+                for x in [*own["readers"], {"who": "all"} | own["all"]]
+            ],
+        ),
+        table("By test", ["test", "the book’s passages", "readers", *head], rows) if len(rows) > 1 else "",
     )
