@@ -22,6 +22,7 @@ from mdlm_jax.evaluation.estimate import count_parameters
 from mdlm_jax.evaluation.likelihood_section import NORMAL_95
 from mdlm_jax.evaluation.readers import human_figures
 from mdlm_jax.evaluation.schema import SCHEMA, mistakes
+from mdlm_jax.evaluation.voice import OTHERS
 from mdlm_jax.run_directory import RunError, read_config
 from mdlm_jax.ui.metrics import read_lines
 from mdlm_jax.ui.values import UserError, read_json
@@ -124,7 +125,10 @@ def verdict(
 
 
 def _title(name: str) -> str:
-    """Of a book without one, by its file's name."""
+    """Of a book without one: that of a book that is here, else by its file's name."""
+    for title, path in OTHERS.items():
+        if path.name == name:
+            return title
     words = Path(name).stem.replace("_", " ").strip() or name
     return words[:1].upper() + words[1:]
 

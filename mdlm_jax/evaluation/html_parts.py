@@ -113,13 +113,24 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="facts">{"".join(rows)}</dl>'
 
 
+WANTED = {  # of thresholds, what was found and what is wanted, in words
+    "beats_ngram": "{}; below {} wanted",
+    "precise": "to {}; {} wanted",
+    "beats_twin": "{}; below {} wanted",
+    "not_overfitted": "{}; {} at its best",
+    "style": "{}; below {} wanted",
+}
+
+
 def checklist(checks: Iterable[dict[str, Any]]) -> str:
     """Thresholds, passed or not."""
     items = []
     for one in checks:
         numbers = ""
         if one["value"] is not None:
-            numbers = f" ({about(one['value'])}; threshold {about(one['limit'])})"
+            pair = (one["value"], one["limit"])
+            shown = [percent(x, 2) if one["name"] == "precise" else about(x) for x in pair]
+            numbers = f" ({WANTED[one['name']].format(*shown)})"
         kind, text = "pass" if one["passed"] else "warn", escaped(one["text"].replace("'", "’"))
         items.append(f'<li class="{kind}"><span>{text}{numbers}</span></li>')
     return f'<ul class="checks">{"".join(items)}</ul>' if items else ""

@@ -41,13 +41,16 @@ def kind_of(run: Mapping[str, Any]) -> str:
 def in_words(verdict: Mapping[str, Any]) -> str:
     """What the held-out figure means, as HTML."""
     choices = verdict["choices"]
+    there = [value for value in choices.values() if value]
+    apart = len(set(there))  # figures that differ should look as if they did
+    digits = next((n for n in (1, 2, 3) if len({f"{value:.{n}f}" for value in there}) == apart), 1)
     told = (
         "Guessing the next byte (a letter, a space, a mark) of chapters it never saw, it is as unsure as "
-        f"somebody who must choose blindly among {num(choices['model'], 1)} equally likely ones."
+        f"somebody who must choose blindly among {num(choices['model'], digits)} equally likely ones."
     )
     if choices["ngram_5"]:
-        told += f" Counting runs of five bytes leaves {num(choices['ngram_5'], 1)}"
-        told += f", the autoregressive twin {num(choices['twin'], 1)}." if choices["twin"] else "."
+        told += f" Counting runs of five bytes leaves {num(choices['ngram_5'], digits)}"
+        told += f", the autoregressive twin {num(choices['twin'], digits)}." if choices["twin"] else "."
     return told
 
 
@@ -89,7 +92,9 @@ def headline(found: Findings) -> str:
     if texts:
         text = "\n".join(texts[0].strip().split("\n")[:LINES])
         cut = text if len(text) <= SHOWN else text[:SHOWN].rsplit(" ", 1)[0] + " …"
-        right = f'<p class="origin">It wrote, unedited:</p>{quoted(cut.strip(), run["language"])}'
+        shown = quoted(cut.strip(), run["language"])
+        shown = f'<div class="initial">{shown}</div>' if cut.strip()[:1].isupper() else shown
+        right = f'<p class="origin">It wrote, unedited:</p>{shown}'
     right += checklist(found["checks"])
     return f'<div class="verdict"><div>{left}</div><div>{right}</div></div>'
 
@@ -251,11 +256,10 @@ def again(found: Findings) -> str:
     lines = []
     for name, told in zip(("training", "evaluation"), environments, strict=True):
         if told:
+            devices = (" ".join(dict.fromkeys(device.split())) for device in told["devices"])  # "cpu cpu"
             versions = ", ".join(f"{k} {v}" for k, v in sorted(told["versions"].items()))
             commit = f", commit {told['commit']}" if told.get("commit") else ""
-            lines.append(
-                (name, said(f"Python {told['python']}{commit}, {versions}; {', '.join(told['devices'])}"))
-            )
+            lines.append((name, said(f"Python {told['python']}{commit}, {versions}; {', '.join(devices)}")))
     if made:
         hashes = ", ".join(f"{name} {digest}" for name, digest in made["checkpoints"].items())
         lines.append(("weights", said(hashes)))
