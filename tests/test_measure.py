@@ -71,6 +71,9 @@ def test_every_stage_both_weights_and_a_damaged_file_is_replaced(run, monkeypatc
     # What has learnt next to nothing differs little from order to order.
     assert 0.9 < exact["bits_per_byte"] / x["bits_per_byte"] < 1.1 and exact["bits_per_byte_se"] == 0
     assert exact["interval_95"]["bits_per_byte"] == [exact["bits_per_byte"]] * 2
+    size = made["likelihood"]["sizes"]["test"]
+    nats = x["bits_per_byte"] * size["bytes"] * math.log(2)
+    assert math.exp(nats / size["words"]) == pytest.approx(x["word_perplexity"], rel=1e-6)
     simple = made["likelihood"]["simple_models"]["test"]
     assert simple["ngram_5"] == report["ngram_5_bits_per_byte"]["test"]
     assert 1 < simple["xz"] < 8 and 1 < simple["bz2"] < 8

@@ -7,7 +7,7 @@ from report_runs import whole
 
 from mdlm_jax.evaluation import findings, page
 from mdlm_jax.evaluation.findings import collect
-from mdlm_jax.evaluation.html_parts import WANTED, checklist
+from mdlm_jax.evaluation.html_parts import WANTED, WORDS, checklist
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +59,13 @@ def test_a_device_is_named_once(found):
 def test_the_built_in_novel_has_its_title():
     assert findings._title("the_sixty_fifth_pint.txt") == "The Sixty-Fifth Pint"
     assert findings._title("my_book.txt") == "My book"
+
+
+def test_every_word_of_the_glossary_is_linked(found):
+    """From its first use."""
+    figure = found["report"]["test"] | {"checkpoint": "x/1", "weights": "ema", "split": "test"}
+    figure["interval_95"] = {"bits_per_byte": [1.0, 2.0]}
+    found["evaluation"]["likelihood"] = {"simple_models": {}, "figures": [figure]}
+    made = page.html(found, {"learning": "<svg></svg>"})
+    for i, name in enumerate(WORDS):
+        assert f'id="word-{i}"' in made and f'href="#word-{i}"' in made, name

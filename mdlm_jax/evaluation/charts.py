@@ -156,8 +156,8 @@ def lines(
     for v, label in uprights:
         parts.append(line(across(v), top, across(v), floor, "level"))
         sides = (across(v) + 5, across(v) - 5 - wide(label))
-        rows = range(int(top), int(floor) - LINE, LINE)
-        named.append((label, [(a, b) for b in (top, floor - LINE - 2, *rows) for a in sides]))
+        heights = (top, floor - LINE - 2, *range(int(top), int(floor) - LINE, LINE))
+        named.append((label, [(a, b) for b in heights for a in sides]))
     if point:
         at = across(point[0]), up(point[1])
         parts.append(f'<circle cx="{num(at[0])}" cy="{num(at[1])}" r="8" fill="none" class="ring"/>')

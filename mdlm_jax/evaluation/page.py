@@ -12,6 +12,7 @@ from mdlm_jax.evaluation.html_parts import (
     exact,
     facts,
     figure,
+    glossary,
     num,
     page,
     pair,
@@ -20,6 +21,7 @@ from mdlm_jax.evaluation.html_parts import (
     said,
     section,
     table,
+    term,
 )
 from mdlm_jax.evaluation.svg import escaped
 
@@ -123,11 +125,11 @@ def learned(found: Findings, svg: Mapping[str, str]) -> str:
                 old[-1] = num(settled)
             else:
                 rows.append([said(names[x["stage"]]), *cells, num(settled)])
-    head = ["into", "before", "after", "settled"]
+    head = ["into", "before", "after", term("settled")]
     caption = (
-        "Each line falls while the model practises. The stages hide different shares of the text, so that "
-        "their training lines cannot be compared with one another; the held-out line can. A training line "
-        "that falls while the held-out one rises means learning by heart."
+        f"Each line, in {term('nats per token')}, falls while the model practises. The stages hide "
+        "different shares of the text, so that their training lines cannot be compared with one another; the "
+        "held-out line can. A training line that falls while the held-out one rises means learning by heart."
     )
     return section(
         "learning",
@@ -143,7 +145,8 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
     """l(t), the simpler models, and every figure of the evaluation."""
     causal = found["run"]["causal"]
     figures = found["evaluation"].get("likelihood", {}).get("figures", [])
-    head = ["checkpoint", "weights", "chapters", "figure", "bits per byte", "95 %", "per token", "per word"]
+    head = ["checkpoint", "weights", "chapters", "figure", "bits per byte", "95 %"]
+    head += [term("perplexity", "per token"), "per word"]
     rows = [
         [
             said(x["checkpoint"]),
@@ -238,7 +241,7 @@ def spent(found: Findings, svg: Mapping[str, str]) -> str:
         "What it cost",
         told,
         figure(svg.get("cost"), caption, "single"),
-        table("Training", ["stage", "steps", "readings", "tokens", "FLOPs", "seconds in steps"], rows),
+        table("Training", ["stage", "steps", "readings", "tokens", term("FLOPs"), "seconds in steps"], rows),
     )
 
 
@@ -295,6 +298,7 @@ def html(found: Findings, svg: Mapping[str, str]) -> str:
         "human": ("readers", page_measures.human(found)),
         "cost": ("cost", spent(found, svg)),
         "again": ("again", again(found)),
+        "words": ("words", glossary()),
     }
     links = "".join(f'<li><a href="#{n}">{name}</a></li>' for n, (name, made) in sections.items() if made)
     more = ""

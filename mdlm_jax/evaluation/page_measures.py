@@ -17,6 +17,7 @@ from mdlm_jax.evaluation.html_parts import (
     said,
     section,
     table,
+    term,
 )
 from mdlm_jax.evaluation.prose import word_spans
 from mdlm_jax.evaluation.readers import SHARED
@@ -64,46 +65,78 @@ def placed_rows(measures: Mapping[str, Any]) -> list[list[str]]:
 def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     """Style and coherence between floor and ceiling, and variety."""
     own, coherence = found["evaluation"].get("style"), found["evaluation"].get("coherence")
-    if not own:
-        return ""
+    parts: list[str] = []
+    measures: dict[str, Any] = {}
+    lower = ""
     caption = (
         "The diamond is how far its texts are from the chapters it learned from; the filled bar how far "
-        "the book’s own unseen chapters are, the outlined one how far another book is. A diamond over the "
-        "filled bar cannot be told from the book by that measure."
+        "the book’s own unseen chapters are, the outlined one how far another book is. A bar leaves out "
+        "the farthest tenth on either side; whether its texts can be told from the book, the verdict in the "
+        "table says."
     )
-    head = ["measure", "samples", "unseen chapters", "another book", "position", "95 %", "verdict"]
-    parts = [
-        f"<p>On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
-        f"{num(own['overall'], 2)}, the median of the measures that tell the two apart in texts of "
-        f"{count(own['words'])} words. {count(own['texts'])} texts were measured.</p>",
-    ]
-    if found["run"]["language"] not in (None, "en"):
-        parts.append("<p>That book is English: near 0 may mean no more than the right language.</p>")
-    lower = ""
+    head = ["measure", "samples", f"unseen chapters ({term('floor')})"]
+    head += [f"another book ({term('ceiling')})", term("position"), "95 %", "verdict"]
+    if own:
+        parts.append(
+            f"<p>On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
+            f"{num(own['overall'], 2)}, the median of the measures that tell the two apart in texts of "
+            f"{count(own['words'])} words. {count(own['texts'])} texts were measured.</p>"
+        )
+        measures |= own["measures"]
+        if found["run"]["language"] not in (None, "en"):
+            parts.append("<p>That book is English: near 0 may mean no more than the right language.</p>")
     if coherence:
         lower = figure(
             svg.get("coherence"),
             "Whether sentences go with their neighbours: beside the book’s own pages, and beside the same "
             "pages with their sentences shuffled.",
+            "" if own else "single",
         )
-        head[3:4] = ["another book, or shuffled"]
-    measures = dict(own["measures"])
-    measures |= {name: coherence[name] for name in ("adjacent", "entities")} if coherence else {}
+        head[3] = f"another book, or shuffled ({term('ceiling')})"
+        measures |= {name: coherence[name] for name in ("adjacent", "entities")}
     drawn = figure(svg.get("style"), caption, "" if lower else "single")
-    parts.append(pair(drawn, lower) if lower else drawn)
-    parts.append(
-        table("All measures, as distances from the chapters it learned from", head, placed_rows(measures))
-    )
-    if coherence and coherence["together"]:
-        rows = [
-            [TOGETHER[name], about(x["samples"]), f"{about(x['book']['p10'])} to {about(x['book']['p90'])}",
-             escaped(x["verdict"])]
-            for name, x in coherence["together"].items()
-        ]  # fmt: skip
-        parts.append(
-            table("Variety of its texts taken together", ["figure", "samples", "as many pages", ""], rows)
-        )
-    return section("style", "Is it the book’s voice?", *parts)
+    parts.append(pair(drawn, lower) if drawn and lower else drawn + lower)
+    if measures:
+        caption = "All measures, as distances from the chapters it learned from"
+        parts.append(table(caption, head, placed_rows(measures)))
+    return section("style", "Is it the book’s voice?", *parts, *(variety(coherence) if coherence else ()))
+
+
+def variety(coherence: Mapping[str, Any]) -> list[str]:
+    """Tables of the order of sentences, of texts together, and of what each text says again."""
+
+    def spread(x: Mapping[str, Any] | None) -> str:
+        return f"{about(x['p10'])} to {about(x['p90'])}" if x else "–"
+
+    orders = {MEASURES[name]: coherence[name].get("own_order") for name in ("adjacent", "entities")}
+    order = [
+        [escaped(name), *(percent(x[group], 0) for group in ("samples", "held_out"))]
+        for name, x in orders.items()
+        if x
+    ]
+    together = [
+        [
+            TOGETHER[name],
+            about(x["samples"]),
+            spread(x["book"]),
+            WORSE.get(name, "lower"),
+            escaped(x["verdict"]),
+        ]
+        for name, x in coherence["together"].items()
+    ]
+    within = [
+        [WITHIN[name], spread(x["samples"]), spread(x["book"]), "higher"]
+        for name, x in coherence["within"].items()
+    ]
+    head = ["how often a text is stranger with its own sentences shuffled", "samples", "unseen chapters"]
+    caption = "The order of its sentences (chance: one in two; worse is lower)"
+    return [
+        table(caption, head, order) if order else "",
+        table("Variety of its texts taken together", ["figure", "samples", "as many pages", "worse is", ""],
+              together) if together else "",
+        table("What each text says again", ["figure", "samples", "the book’s pages", "worse is"], within)
+        if within else "",
+    ]  # fmt: skip
 
 
 TOGETHER = {
@@ -111,7 +144,12 @@ TOGETHER = {
     "distinct_2": "different pairs of words",
     "distinct_3": "different runs of three words",
     "distinct_4": "different runs of four words",
-    "self_bleu_4": "likeness of the texts to one another (self-BLEU)",
+    "self_bleu_4": f"likeness of the texts to one another ({term('self-BLEU')})",
+}
+WORSE = {"self_bleu_4": "higher"}
+WITHIN = {
+    "repeated_4": "share of runs of four words that stood in it before",
+    "longest_repeat": "most words said again at once",
 }
 
 
@@ -119,7 +157,7 @@ def place(run: Mapping[str, Any], span: Mapping[str, Any]) -> str:
     """Where a span stands in the book, as HTML."""
     titles = run["titles"]
     title = titles[span["chapter"]] if span["chapter"] < len(titles) else ""
-    named = said(title) if title else f"{run['divisions'].removesuffix('s')} "
+    named = said(title) if title else f"{escaped(run['divisions'].removesuffix('s'))} "
     named += "" if title else count(span["shown"]["chapter"])
     paragraph = count(span["shown"]["paragraph"])
     return f"{named}, paragraph {paragraph}, {percent(span['share'], 0)} of the way through"
@@ -147,7 +185,8 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         told = (
             f"<p>Given a passage and asked for its next {count(drawn['tokens'])} tokens, how many answers "
             "would it take until one is the book’s own, word for word? Passages it never saw are the "
-            "yardstick: what comes back there was guessed.</p>"
+            "yardstick: what comes back there was guessed. Answers are drawn at temperature 1 from "
+            "left to right, not by the run’s own sampling.</p>"
         )
         if len(half := found["verdict"].get("answers", {})) == 2:
             told += (
@@ -168,7 +207,7 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         "Did it learn the book by heart?",
         f"<p>{memory_in_words(own).capitalize()}.</p>",
         figure(svg.get("memory"), caption, "single")
-        or "<p>No span of eight words or more stands in the book.</p>",
+        or "<p>No span of eight words or more stands in the book.</p>" * (not any(own["map"])),
         "<h3>Where the longest stand in the book</h3>" * bool(items),
         f'<ol class="places">{"".join(items)}</ol>' if items else "",
         told,
