@@ -74,8 +74,8 @@ def headline(found: Findings) -> str:
         interval = ends(verdict["interval"]) + " (95 %)" if bound else "known exactly"
         most = "at most; " if bound else ""
         hero = (
-            f'<p class="hero">{num(verdict["bits_per_byte"])}<small>{term("bits per byte")} of unseen chapters '
-            f"({most}lower is better); {interval}</small></p><p>{in_words(verdict)}</p>"
+            f'<p class="hero">{num(verdict["bits_per_byte"])}<small>{term("bits per byte")} of '
+            f"unseen chapters ({most}lower is better); {interval}</small></p><p>{in_words(verdict)}</p>"
         )
         both = [
             compared(verdict["better_than_ngram"], "counting runs of five bytes"),
