@@ -195,7 +195,7 @@ def test_answers_in_a_terminal(run, child_env):
             reader.type("x" + key)
         assert reader.end() == 0
     shown = STYLE.sub("", reader.shown)
-    assert "2 of 6 answered and kept" in shown and "%" not in shown
+    assert "2 of 6 answered and kept, 1 skipped;" in shown and "%" not in shown
     assert not re.search("right|wrong", shown.replace("".join(p["run"] for p in test["pairs"]), ""))
     kept = readers.answers(run)
     assert [(a["pair"], a["choice"], a["right"]) for a in kept] == [
@@ -210,8 +210,25 @@ def test_answers_in_a_terminal(run, child_env):
         assert reader.end() == 0
     told = " ".join(STYLE.sub("", reader.shown).split())
     assert "You found the book in 5 of 6 pairs: 83 % (95 % interval 36 to 100 %; chance is 50 %)." in told
+    assert f"{run} --draw brings it into the report" in told
     fooled = told.partition("taken for the book:")[2]
     assert " ".join(test["pairs"][2]["run"].split()) in fooled and test["pairs"][2]["book"] not in fooled
+
+
+def test_the_end_speaks_to_the_reader_or_of_another(made_run, tmp_path, monkeypatch, capsys):
+    """And says how the answers come into the report."""
+    run = shutil.copytree(made_run, tmp_path / "a run", ignore=shutil.ignore_patterns("checkpoints", "data"))
+    test = only_test(run)
+    right = [{"pair": i, "choice": p["answer"], "seconds": 1, "when": "2026-01-02"}
+             for i, p in enumerate(test["pairs"][:4])]  # fmt: skip
+    for who, told in (("Ann", "Ann found the book in 4 of 4"), ("", "The reader found the book in 4 of 4")):
+        (tmp_path / "a.json").write_text(json.dumps({"test": test["id"], "who": who, "answers": right}))
+        code, out, _ = invoke(monkeypatch, capsys, run, "--add", tmp_path / "a.json")
+        assert code == 0 and told in out and "You" not in out and "same command" not in out
+        assert "Skipped: 2." in out and f"mdlm_jax.evaluate --workdir '{run}' --draw brings it" in out
+    found = dict(enumerate(readers.answered(run, test, "Ann").values()))
+    told = blind.outcome(test, found)
+    assert "You found" in told and "Skipped: 2, which the same command asks again." in told
 
 
 def test_an_interrupt_loses_nothing(run, child_env):

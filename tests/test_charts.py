@@ -122,7 +122,7 @@ def draw_lines(v: float, n: str = "n") -> str:
 
 
 def draw_bars(v: float, n: str = "n") -> str:
-    return bars(n, n, Axis(n), [(n, v), ("b", -1.0)], [abs(v), 0.0])
+    return bars(n, n, Axis(n), [(n, v), ("b", -1.0)], [(v, v + 1), None])
 
 
 def draw_intervals(v: float, n: str = "n") -> str:
@@ -173,7 +173,7 @@ def test_what_does_not_fit_together_is_refused():
         lambda: lines("t", "a", PLAIN, PLAIN, [Series("s", [])]),
         lambda: lines("t", "a", PLAIN, PLAIN, [Series("s", [(1, 1)], errors=[1, 2])]),
         lambda: bars("t", "a", PLAIN, []),
-        lambda: bars("t", "a", PLAIN, [("a", 1.0)], [1.0, 2.0]),
+        lambda: bars("t", "a", PLAIN, [("a", 1.0)], [(1.0, 2.0), None]),
         lambda: intervals("t", "a", ("v", "f", "c"), []),
         lambda: intervals("t", "a", ("v", "f", "c"), [Interval("n", 1, (2, 1), (3, 4))]),
         lambda: strip("t", "a", PLAIN, []),
@@ -198,6 +198,37 @@ def test_bars_and_intervals_and_strips_are_as_long_as_their_values():
     assert high == pytest.approx(4 * low, abs=0.02) and found[0].get("fill-opacity") < found[1].get(
         "fill-opacity"
     )
+
+
+def test_the_interval_of_a_bar_is_drawn_where_it_is():
+    """Lopsided as it may be: from its low end to its high end, in the unit of the bars."""
+    root = parsed(bars("t", "a", PLAIN, [("a", 1.0), ("b", 4.0)], [(0.5, 3.0), None]))
+    [ring] = [e.get("d") for e in tagged(root, "path") if e.get("class") == "ring"]
+    low, high = (float(x) for x in re.findall(r"[ML]([\d.]+) ", ring))
+    unit = float(tagged(root, "rect")[0].get("width"))
+    zero = float(tagged(root, "rect")[0].get("x"))
+    assert (low - zero, high - zero) == (
+        pytest.approx(0.5 * unit, abs=0.02),
+        pytest.approx(3 * unit, abs=0.05),
+    )
+
+
+@given(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3, unique=True))
+def test_no_dashed_line_runs_through_a_name_that_has_room(shares):
+    """A name may stand on either side of its line, at any height."""
+    names = ["structural", "refinement", "x"][: len(shares)]
+    curve = [(i / 10, 9 - i) for i in range(11)]
+    root = parsed(
+        lines("t", "a", PLAIN, PLAIN, [Series("s", curve)], uprights=list(zip(shares, names, strict=True)))
+    )
+    at = [float(e.get("d")[1:].split()[0]) for e in tagged(root, "path") if e.get("class") == "level"]
+    places = {e.text: float(e.get("x")) for e in tagged(root, "text") if e.get("class") == "strong"}
+    for x, name in zip(at, names, strict=True):
+        width = svg.wide(name)
+        room = [(a, a + width) for a in (x + 5, x - 5 - width) if 0 <= a <= svg.WIDTH - width]
+        if any(not any(a - 1 < v < b + 1 for v in at) for a, b in room):
+            a = places[name]
+            assert not any(a + 0.01 < v < a + width - 0.01 for v in at), (name, a, at)
 
 
 def test_series_can_be_told_apart_without_colour_and_in_light_and_dark():

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 from conftest import indivisible
+from report_runs import change as lay_over
+from report_runs import whole
 
 from mdlm_jax import evaluate
 from mdlm_jax.evaluation import measure
@@ -46,6 +48,7 @@ def test_every_stage_both_weights_and_a_damaged_file_is_replaced(run, monkeypatc
     """The bound of the weights that the run delivers is that of its report."""
     path = run[1] / "report" / "evaluation.json"
     path.write_text("{")
+    path.with_name("index.html").unlink(missing_ok=True)  # a full evaluation draws it
     few = dataclasses.replace(PRESETS["default"], texts=6, text_tokens=240, stage_texts=1, passages=4)
     monkeypatch.setitem(PRESETS, "default", few)
     code, out, error = command(monkeypatch, capsys, *run, "--split", "test")
@@ -69,6 +72,9 @@ def test_every_stage_both_weights_and_a_damaged_file_is_replaced(run, monkeypatc
     # What has learnt next to nothing differs little from order to order.
     assert 0.9 < exact["bits_per_byte"] / x["bits_per_byte"] < 1.1 and exact["bits_per_byte_se"] == 0
     assert exact["interval_95"]["bits_per_byte"] == [exact["bits_per_byte"]] * 2
+    size = made["likelihood"]["sizes"]["test"]
+    nats = x["bits_per_byte"] * size["bytes"] * math.log(2)
+    assert math.exp(nats / size["words"]) == pytest.approx(x["word_perplexity"], rel=1e-6)
     simple = made["likelihood"]["simple_models"]["test"]
     assert simple["ngram_5"] == report["ngram_5_bits_per_byte"]["test"]
     assert 1 < simple["xz"] < 8 and 1 < simple["bz2"] < 8
@@ -174,7 +180,9 @@ def test_interrupted_it_leaves_what_was_there(run, monkeypatch, capsys):
         raise ValueError("for want of a nail")
 
     monkeypatch.setattr(measure, "SECTIONS", {"first": section, "none": measure.Section(fails, list)})
-    assert command(monkeypatch, capsys, *run, "--preset", "memory_efficient")[:1] == (0,)
+    options = (*run, "--preset", "memory_efficient", "--out", path)
+    code, out, _ = command(monkeypatch, capsys, *options)
+    assert code == 0 and "the page of the run is not updated" in out
     before, there = path.read_text(), sorted(os.listdir(path.parent))
     assert json.loads(before)["first"] == {"rows": PRESETS["memory_efficient"].rows}
     assert json.loads(before)["none"] == {"absent": "for want of a nail"}
@@ -204,8 +212,56 @@ def test_what_cannot_be_written_is_told_before_the_work(run, monkeypatch, capsys
         (["--prest", "fast"], "unknown option --prest; did you mean --preset?"),
         (["--draw", "--twin", "x"], "--draw measures nothing; leave out --twin"),
         (["--draw", "--out", "x"], "--draw measures nothing; leave out --out"),
+        (["--strict", "--out", "x"], "--out draws none; leave one out"),
     ],
 )
 def test_options_that_cannot_be_heeded(run, monkeypatch, capsys, options, told):
     code, out, error = command(monkeypatch, capsys, *run[:2], *options)
     assert code == 2 and not out and told in error and error.count("\n") == 1
+
+
+def test_strict_reads_every_check_and_what_is_missing(smoke_run, tmp_path, monkeypatch, capsys):
+    run = whole(smoke_run, tmp_path / "run")
+    report = json.loads((run / "report" / "report.json").read_text())
+    lay_over(run / "report" / "report.json", ngram_5_bits_per_byte={"test": 99.0, "validation": 99.0})
+    code, out, _ = command(monkeypatch, capsys, "--workdir", run, "--draw", "--strict")
+    assert (
+        code == measure.BELOW and out.startswith("pass  better than counting") and "WARN  not better" in out
+    )
+    assert command(monkeypatch, capsys, "--workdir", run, "--draw")[0] == 0
+    (run / "report" / "evaluation.json").unlink()
+    test = report["test"] | {"bits_per_byte_se": 1e-9}
+    lay_over(run / "report" / "report.json", test=test)
+    code, out, _ = command(monkeypatch, capsys, "--workdir", run, "--draw", "--strict")
+    missed = [line for line in out.splitlines() if "not measured" in line]
+    assert code == measure.BELOW and len(missed) == 3 and all(x.startswith("WARN  ") for x in missed)
+    assert "not measured" not in command(monkeypatch, capsys, "--workdir", run, "--draw")[1]
+    (run / "report" / "report.json").unlink()
+    assert command(monkeypatch, capsys, "--workdir", run, "--draw", "--strict")[0] == measure.BELOW
+
+
+def test_what_was_meant(smoke_run, tmp_path, monkeypatch, capsys):
+    """A run without its option, a mistyped run, a preset as people write it, a page over another file."""
+    (tmp_path / "runs").mkdir()
+    run = whole(smoke_run, tmp_path / "runs" / "novel_ar")
+    monkeypatch.chdir(tmp_path)
+    for options, told in (
+        (["runs/novel ar"], "did you mean --workdir 'runs/novel ar'?"),
+        (["compar", run, run], "did you mean compare?"),
+        ([], "--workdir RUN"),
+        (["--workdir", "novel_a", "--draw"], "did you mean runs/novel_ar?"),
+        (["--workdir", run, "--twin", "runs/novel_a"], "did you mean runs/novel_ar?"),
+        (["compare", run, "runs/novel_a"], "did you mean runs/novel_ar?"),
+        (["--workdir", run, "--preset", "Fats"], "did you mean fast?"),
+    ):
+        code, out, error = command(monkeypatch, capsys, *options)
+        assert code == 2 and not out and told in error and error.count("\n") == 1, error
+    for name in ("Fast", "memory-efficient"):
+        assert command(monkeypatch, capsys, "--workdir", run, "--draw", "--preset", name)[0] == 0
+    for _ in range(2):  # over its own page it may write
+        code, out, _ = command(monkeypatch, capsys, "compare", run, run)
+        assert code == 0 and str(tmp_path / "comparison.html") in out
+    (tmp_path / "comparison.html").write_text("my notes")
+    code, _, error = command(monkeypatch, capsys, "compare", run, run)
+    assert code == 2 and "holds something else" in error
+    assert (tmp_path / "comparison.html").read_text() == "my notes"

@@ -1,63 +1,27 @@
 """The report of a run: its numbers are in its JSON, which keeps to its schema; it is the same every time."""
 
+import html
 import json
 import math
 import os
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPO
 from report_runs import HOSTILE, change, chapters, texts, whole
 
 from mdlm_jax.evaluation import checks, findings, report_files
 from mdlm_jax.evaluation.report_files import drawn, write_comparison, write_report
+from mdlm_jax.evaluation.schema import mistakes
 from mdlm_jax.evaluation.summary import WRITTEN
 from mdlm_jax.evaluation.voice import style_figures
 from mdlm_jax.ui.values import UserError, flat
 
-SCHEMA = json.loads((REPO / "mdlm_jax" / "evaluation" / "report.schema.json").read_text())
 LITERAL = {"0", "1", "95", "2025"}  # numbers that are words of the page: ends of a scale, an interval, a year
-
-
-def mistakes(value: Any, schema: dict[str, Any], where: str = "$") -> list[str]:
-    """What breaks the schema: of JSON Schema as much as ours is made of, and nothing else."""
-    assert schema.keys() <= {
-        "$schema", "$defs", "$ref", "title", "description", "type", "properties", "required",
-        "additionalProperties", "items", "minItems", "maxItems", "anyOf", "enum", "const",
-    }, schema.keys()  # fmt: skip
-    if "$ref" in schema:
-        return mistakes(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")], where)
-    if "anyOf" in schema:
-        tried = [mistakes(value, one, where) for one in schema["anyOf"]]
-        return [] if any(not found for found in tried) else min(tried, key=len)
-    if "enum" in schema or "const" in schema:
-        allowed = schema.get("enum", [schema.get("const")])
-        return [] if value in allowed else [f"{where}: {value!r} is none of {allowed}"]
-    kinds = {
-        "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
-        "number": (int, float), "integer": int,
-    }  # fmt: skip
-    kind = kinds[schema["type"]]
-    if not isinstance(value, kind) or (isinstance(value, bool) and schema["type"] != "boolean"):
-        return [f"{where}: {value!r} is no {schema['type']}"]
-    found = []
-    if isinstance(value, dict):
-        named, rest = schema.get("properties", {}), schema.get("additionalProperties", True)
-        found += [f"{where}: no {name}" for name in schema.get("required", []) if name not in value]
-        for name, one in value.items():
-            if name in named or isinstance(rest, dict):
-                found += mistakes(one, named.get(name, rest), f"{where}.{name}")
-            elif not rest:
-                found.append(f"{where}: {name} is not in the schema")
-    if isinstance(value, list):
-        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", math.inf):
-            found.append(f"{where}: {len(value)} items")
-        found += [x for i, one in enumerate(value) for x in mistakes(one, schema["items"], f"{where}[{i}]")]
-    return found
 
 
 QUIET = {"bdi", "pre", "svg", "style", "script", "title"}
@@ -115,7 +79,7 @@ def opened(run: Path) -> tuple[Page, dict[str, Any]]:
     found = write_report(run)
     text = (run / "report" / "index.html").read_text(encoding="utf-8")
     read = json.loads((run / "report" / "index.json").read_text())
-    assert mistakes(read, SCHEMA) == [] and read == json.loads(json.dumps(found))
+    assert mistakes(read) == [] and read == json.loads(json.dumps(found))
     page = Page(text)
     numbers = {float(x) for x in flat(read).values() if isinstance(x, int | float)}
     assert [x for x in page.values if x[0] not in numbers] == []
@@ -157,8 +121,22 @@ def test_every_number_is_in_the_json_and_that_keeps_to_its_schema(run):
     assert all(f"place-{i}" in page.targets for i in range(len(found["evaluation"]["memory"]["passages"])))
     assert "#place-0" in page.addresses and "#text-0" in page.addresses
     broken = found | {"cost": {"tokens": "many"}}
-    assert any("tokens" in fault for fault in mistakes(broken, SCHEMA))
-    assert any("figures is not in the schema" in x for x in mistakes(found | {"figures": 1}, SCHEMA))
+    assert any("tokens" in fault for fault in mistakes(broken))
+    assert any("figures is not in the schema" in x for x in mistakes(found | {"figures": 1}))
+
+
+def test_its_commands_can_be_typed_again(run, tmp_path, monkeypatch):
+    """With the path by which the page was drawn, from there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a run").symlink_to(run)
+    evaluation = json.loads((run / "report" / "evaluation.json").read_text())
+    twin = evaluation["twin"] | {"path": "runs/its twin"}
+    change(run / "report" / "evaluation.json", twin=twin, seed=3)
+    write_report(Path("a run"))
+    text = (run / "report" / "index.html").read_text(encoding="utf-8")
+    [made] = re.findall("python -m mdlm_jax.evaluate --workdir.*(?=</pre>)", text)
+    words = shlex.split(html.unescape(made))[3:]
+    assert words == ["--workdir", "a run", "--preset", "default", "--seed", "3", "--twin", "runs/its twin"]
 
 
 def test_hostile_text_is_text(run):
@@ -257,7 +235,9 @@ def test_side_by_side(run, tmp_path):
     assert "<bdi>77</bdi>" in text and "<bdi>0.125</bdi>" in text and "learning_rate" not in text
     assert text.count("<script>") == 1 and text.count("<svg") == 2 and "cannot be compared" not in page.words
     info = json.loads((other / "dataset.json").read_text())
-    change(other / "dataset.json", split=info["split"] | {"seed": 5})
+    change(
+        other / "dataset.json", split=info["split"] | {"chapters": info["split"]["chapters"] | {"test": []}}
+    )
     write_comparison([run, other], tmp_path / "out.html")
     assert "cannot be compared" in (tmp_path / "out.html").read_text(encoding="utf-8")
 

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -177,19 +178,30 @@ def page_data(test: Values, tell: bool) -> Values:
     return data | {"outcomes": outcomes, "sentences": list(sentences)}
 
 
-def outcome(test: Values, found: dict[int, Values]) -> str:
-    """The end of a test: the score, its interval, what it means, and what fooled the reader."""
+def outcome(test: Values, found: dict[int, Values], who: str | None = None) -> str:
+    """The end of a test: the score, its interval, what it means, and what fooled the reader.
+
+    The reader is spoken to ("You"), or spoken of as `who`, "" for one without a name.
+    """
     counted = [a for a in found.values() if a["choice"] != SKIPPED]
     right, n = sum(a["right"] for a in counted), len(counted)
+    name = "You" if who is None else who or "The reader"
     if not n:
-        return "You answered no pair."
-    lines = [f"You found the book in {right} of {n} pairs: {readers.percent(right, n)}."]
-    lines += [readers.meaning(right, n)]
+        return f"{name} answered no pair."
+    lines = [f"{name} found the book in {right} of {n} pairs: {readers.percent(right, n)}."]
+    lines += [readers.meaning(right, n, name)]
     skipped = len(test["pairs"]) - n
-    lines += [f"Skipped: {skipped}, which the same command asks again."] * (skipped > 0)
+    again = ", which the same command asks again" if who is None else ""
+    lines += [f"Skipped: {skipped}{again}."] * (skipped > 0)
     fooled = [sides(test["pairs"][a["pair"]])[a["choice"] - 1] for a in counted if not a["right"]]
     lines += ["", "Written by the run, taken for the book:"] * bool(fooled)
     return "\n\n".join(["\n".join(lines), *map(quiz.shown, fooled)])
+
+
+def into_report(workdir: Path) -> str:
+    """How answers come into the report."""
+    draw = shlex.join(["python", "-m", "mdlm_jax.evaluate", "--workdir", str(workdir), "--draw"])
+    return f"{draw} brings it into the report"
 
 
 def take(workdir: Path, test: Values, who: str, tell: bool) -> None:
@@ -205,9 +217,11 @@ def take(workdir: Path, test: Values, who: str, tell: bool) -> None:
     found = readers.answered(workdir, test, who)
     if finished:
         print(outcome(test, found))
+        print(f"\n{into_report(workdir)}")
     else:
         done = sum(a["choice"] != SKIPPED for a in found.values())
-        print(f"{done} of {len(test['pairs'])} answered and kept; the same command goes on")
+        told = f", {len(found) - done} skipped" if len(found) > done else ""
+        print(f"{done} of {len(test['pairs'])} answered and kept{told}; the same command goes on")
 
 
 def check(a: Any) -> None:
@@ -235,7 +249,8 @@ def run_command() -> None:
         return
     if a.add:
         test, who = readers.add(a.workdir, a.add, a.name)
-        print(outcome(test, readers.answered(a.workdir, test, who)))
+        print(outcome(test, readers.answered(a.workdir, test, who), who))
+        print(f"\n{into_report(a.workdir)}")
         return
     asked = {"seed": a.seed, "pairs": a.pairs, "words": a.words, "from": a.source}
     asked["texts"] = "samples" if a.samples else a.weights

@@ -76,14 +76,18 @@ def _drawn(s: Series, i: int, across: Scale, up: Scale) -> list[str]:
 
 
 def _free(
-    boxes: Sequence[tuple[float, float, float, float]], taken: Sequence[tuple[float, float, float, float]]
+    boxes: Sequence[tuple[float, float, float, float]],
+    taken: Sequence[tuple[float, float, float, float]],
+    lines: Sequence[tuple[float, float, float, float]] = (),
 ) -> tuple[float, float, float, float]:
-    """Of boxes (left, top, right, bottom) the first that covers the fewest of `taken`."""
+    """Of boxes (left, top, right, bottom) the first that covers the fewest of `lines`, then of `taken`."""
 
-    def covered(box: tuple[float, float, float, float]) -> int:
-        return sum(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken)
+    def covered(
+        box: tuple[float, float, float, float], others: Sequence[tuple[float, float, float, float]]
+    ) -> int:
+        return sum(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in others)
 
-    return min(boxes, key=covered)
+    return min(boxes, key=lambda box: (covered(box, lines), covered(box, taken)))
 
 
 def lines(
@@ -141,7 +145,7 @@ def lines(
             along = [(a + (c - a) * k / 10, b + (d - b) * k / 10) for k in range(1, 10)]
             taken += [(px - 2, py - 2, px + 2, py + 2) for px, py in along]
     taken += [(left, up(v) - 1, WIDTH - RIGHT, up(v) + 1) for v, _ in levels]
-    taken += [(across(v) - 1, top, across(v) + 1, floor) for v, _ in uprights]
+    dashed = [(across(v) - 1, top, across(v) + 1, floor) for v, _ in uprights]
     for s, i in looks:
         parts += _drawn(s, i, across, up)
     named = []  # and the boxes that each may take, the best first
@@ -152,7 +156,8 @@ def lines(
     for v, label in uprights:
         parts.append(line(across(v), top, across(v), floor, "level"))
         sides = (across(v) + 5, across(v) - 5 - wide(label))
-        named.append((label, [(a, b) for b in (top, floor - LINE - 2) for a in sides]))
+        heights = (top, floor - LINE - 2, *range(int(top), int(floor) - LINE, LINE))
+        named.append((label, [(a, b) for b in heights for a in sides]))
     if point:
         at = across(point[0]), up(point[1])
         parts.append(f'<circle cx="{num(at[0])}" cy="{num(at[1])}" r="8" fill="none" class="ring"/>')
@@ -164,31 +169,37 @@ def lines(
         corners = [
             (max(0.0, min(a, WIDTH - wide(label))), max(top, min(b, floor - LINE))) for a, b in corners
         ]
-        box = _free([(a, b, a + wide(label), b + LINE - 3) for a, b in corners], taken)
+        box = _free([(a, b, a + wide(label), b + LINE - 3) for a, b in corners], taken, dashed)
         taken.append(box)
         parts.append(text(box[0], box[3] - 3, label, kind="strong"))
     return svg(title, about, parts, height)
 
 
 def bars(
-    title: str, about: str, axis: Axis, values: Sequence[tuple[str, float]], errors: Sequence[float] = ()
+    title: str,
+    about: str,
+    axis: Axis,
+    values: Sequence[tuple[str, float]],
+    spans: Sequence[tuple[float, float] | None] = (),
 ) -> str:
-    """A horizontal bar from 0 for each (name, value), and the half length of its error bar if any."""
-    if not values or axis.log or len(errors) not in (0, len(values)):
-        raise ValueError(f"{title}: bars need values, as many errors or none, and no log axis")
-    halves = errors or [0.0] * len(values)
-    ends = [v + sign * e for (_, v), e in zip(values, halves, strict=True) for sign in (-1, 1)]
+    """A horizontal bar from 0 for each (name, value), and its interval (low, high) if any."""
+    if not values or axis.log or len(spans) not in (0, len(values)):
+        raise ValueError(f"{title}: bars need values, as many intervals or none, and no log axis")
+    spans = spans or [None] * len(values)
+    ends = [end for (_, v), span in zip(values, spans, strict=True) for end in (v, *(span or ()))]
     across = Scale(axis, [0.0, *ends], 4, WIDTH - RIGHT - 56, free=0.0)
     parts, row = [text(0, 12, axis.label)], 2 * LINE + 8
-    for i, ((name, value), e) in enumerate(zip(values, halves, strict=True)):
+    for i, ((name, value), span) in enumerate(zip(values, spans, strict=True)):
         y, left = 22 + i * row, min(across(0), across(value))
         parts.append(text(across(0) + 4, y + 12, name, kind=""))
         box = f'y="{y + 18}" width="{num(abs(across(value) - across(0)))}" height="14" class="s0 fill"'
         about_it = f"<title>{escaped(f'{name}: {told(value)}')}</title>"
         parts.append(f'<rect x="{num(left)}" {box}>{about_it}</rect>')
-        if e:
-            parts.append(line(across(value - e), y + 25, across(value + e), y + 25, "ring"))
-        parts.append(text(max(across(0), across(value + e)) + 6, y + 29, told(value), kind="strong"))
+        if span:
+            parts.append(line(across(span[0]), y + 25, across(span[1]), y + 25, "ring"))
+        parts.append(
+            text(max(across(v) for v in (0, value, *(span or ()))) + 6, y + 29, told(value), kind="strong")
+        )
     parts.append(line(across(0), 22, across(0), 22 + len(values) * row, "axis"))
     return svg(title, about, parts, 30 + len(values) * row)
 

@@ -76,6 +76,24 @@ def checks(
     return found
 
 
+ALWAYS = {  # what is measured of every run: not the twin, nor readers, who ask something of the user
+    "beats_ngram": "the test chapters beside counting runs of five bytes",
+    "precise": "how precisely the figure is known",
+    "not_overfitted": "held-out chapters in training",
+    "style": "its style",
+    "not_memorised": "what it copies",
+    "varied": "how varied its texts are",
+}
+
+
+def unmeasured(found: list[dict[str, Any]], kind: str | None) -> list[dict[str, Any]]:
+    """A warning for each of ALWAYS that `found` has no check of; an exact figure (`kind`) has no error."""
+    there = {check["name"] for check in found} | ({"precise"} if kind == "exact" else set())
+    return [
+        _check(n, False, f"not measured: {told}", None, None) for n, told in ALWAYS.items() if n not in there
+    ]
+
+
 def lines(found: list[dict[str, Any]]) -> list[str]:
     """The thresholds for a terminal, a line each."""
     told = []

@@ -22,6 +22,7 @@ from mdlm_jax.evaluation.svg import escaped
 from mdlm_jax.ui.values import flat
 
 Findings = Mapping[str, Any]
+TOP = "A comparison of models"  # stands on every such page
 
 
 def rows(findings: Mapping[str, Findings]) -> list[list[str]]:
@@ -43,14 +44,15 @@ def rows(findings: Mapping[str, Findings]) -> list[list[str]]:
         line("state", lambda found: escaped(found["run"]["state"])),
         line("weights", lambda found: count(found["run"]["parameters"])),
         line("bits per byte, test chapters", verdict("bits_per_byte")),
-        line("95 % interval", verdict("interval", ends)),
+        line("95 % interval", lambda found: ends(found["verdict"]["interval"])
+             if found["verdict"].get("kind") == "bound" else "–"),
         line("a bound, or exact", verdict("kind", lambda kind: kind or "–")),
         line("byte 5-gram", verdict("ngram_5")),
         line("style (0 the book, 1 another)", of("style", "overall", lambda x: num(x, 2))),
         line("copying", of("memory", "verdict", lambda x: escaped(x or "–"))),
         line("tokens trained on", lambda found: count((found["cost"] or {}).get("tokens"))),
         line("training compute, FLOPs", lambda found: power((found["cost"] or {}).get("flops"))),
-        line("share of critical compute", lambda found: percent(
+        line("share of critical compute", lambda found: "–" if found["run"]["causal"] else percent(
             (found["cost"] or {}).get("critical", {}).get("ratio"))),
     ]  # fmt: skip
 
@@ -66,6 +68,25 @@ def differences(configs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
+def unlike(findings: Mapping[str, Findings]) -> list[str]:
+    """In what the evaluations of the runs differ, so that figures of their texts do not compare: lines."""
+    made = [found["evaluation"] for found in findings.values()]
+
+    def kinds(section: str, name: str) -> set[str]:
+        return {f"{one[section][name]:,}" if name != "other_book" else one[section][name]
+                for one in made if section in one}  # fmt: skip
+
+    presets = {str(sorted(one["preset"].items())): one["preset"]["name"] for one in made if "preset" in one}
+    looks = {
+        "presets": presets.values(),
+        "numbers of texts": kinds("style", "texts"),
+        "words of each text, for style": kinds("style", "words"),
+        "words of each text, for copies": kinds("memory", "words"),
+        "other books as the yardstick of style": kinds("style", "other_book"),
+    }
+    return [f"{name} ({', '.join(sorted(found))})" for name, found in looks.items() if len(found) > 1]
+
+
 def html(
     findings: Mapping[str, Findings], configs: Mapping[str, Mapping[str, Any]], svg: Mapping[str, str]
 ) -> str:
@@ -74,14 +95,19 @@ def html(
     """
     head, differing = ["", *map(said, findings)], differences(configs)
     books = {
-        (found["run"]["book"], found["run"]["bytes"], found["run"]["split_seed"])
-        for found in findings.values()
+        (found["run"]["sha256"], str(sorted(found["run"]["split"].items()))) for found in findings.values()
     }
-    warning = ""
+    lead, warning = "Bits per byte of chapters that none of them saw; lower is better.", ""
     if len(books) > 1:
+        lead = "Bits per byte of chapters that were kept from each; lower is better."
         warning = (
             '<p class="warn">The figures cannot be compared: the runs differ in their book or in the '
             "chapters that were kept from them.</p>"
+        )
+    if differ := unlike(findings):
+        warning += (
+            '<p class="warn">Their texts were not measured alike, so that style and copying may not compare: '
+            f"different {said('; '.join(differ))}.</p>"
         )
     written = "".join(
         f"<div><h3>{said(name)}</h3>{quoted(texts[0].strip(), found['run']['language'])}</div>"
@@ -98,12 +124,11 @@ def html(
     ]
     parts = [
         "<h1>Runs side by side</h1>",
-        '<p class="lead">Bits per byte of chapters that none of them saw; lower is better. Of masked '
-        "diffusion they are upper bounds.</p>",
+        f'<p class="lead">{lead} Of masked diffusion they are upper bounds.</p>',
         warning,
         section("figures", "Figures", table("Figures of each run", head, rows(findings))),
         section("curves", "How they learned", pair(*drawn)),
         section("plan", "Where their plans differ", plan),
         section("samples", "What they write", f'<div class="stages">{written}</div>' if written else ""),
     ]
-    return page("Runs side by side", "A comparison of models", parts)
+    return page("Runs side by side", TOP, parts)

@@ -73,9 +73,10 @@ def comparison(found: Findings) -> str:
         "xz": "xz",
     }
     values = [(name, verdict[key]) for name, key in rows.items() if verdict.get(key) is not None]
-    errors = [1.96 * verdict["standard_error"] if name == own else 0.0 for name, _ in values]
+    bound = verdict["kind"] == "bound"  # the others are known exactly
+    spans = [tuple(verdict["interval"]) if bound and name == own else None for name, _ in values]
     about = "Held-out bits per byte of the test chapters; the line on the first bar is its 95 % interval."
-    return charts.bars("Against simpler models", about, Axis(BITS), values, errors)
+    return charts.bars("Against simpler models", about, Axis(BITS), values, spans)
 
 
 def _between(title: str, about: str, names: tuple[str, str, str], rows: dict[str, Any]) -> str:
@@ -129,15 +130,14 @@ def memory(found: Findings) -> str:
 
 def copies(found: Findings) -> str:
     """Shares of n-grams that stand in the training chapters, of samples and of held-out pieces."""
-    own, values, errors = found["evaluation"]["memory"]["shares"], [], []
+    own, values, spans = found["evaluation"]["memory"]["shares"], [], []
     for n, x in sorted(own.items(), key=lambda one: int(one[0])):
         for name, told in (("samples", "samples"), ("held_out", "unseen chapters")):
             if x[name]["share"] is not None:
-                low, high = x[name]["interval"] or [x[name]["share"]] * 2
                 values.append((f"{n} words in a row: {told}", 100 * x[name]["share"]))
-                errors.append(50 * (high - low))
+                spans.append(tuple(100 * end for end in x[name]["interval"] or ()) or None)
     about = "Share of runs of 5, 8 and 13 words that also stand in the training chapters."
-    return charts.bars("Copies", about, Axis("per cent of the runs"), values, errors)
+    return charts.bars("Copies", about, Axis("per cent of the runs"), values, spans)
 
 
 def extraction(found: Findings) -> str:

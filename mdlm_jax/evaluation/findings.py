@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ import numpy as np
 
 from mdlm_jax.configuration import Config
 from mdlm_jax.data import Dataset, open_dataset
-from mdlm_jax.evaluation.beside_sections import cost_figures, human_answers
+from mdlm_jax.evaluation.beside_sections import cost_figures
 from mdlm_jax.evaluation.checks import checks
 from mdlm_jax.evaluation.estimate import count_parameters
 from mdlm_jax.evaluation.likelihood_section import NORMAL_95
-from mdlm_jax.run_directory import read_config
+from mdlm_jax.evaluation.readers import human_figures
+from mdlm_jax.evaluation.schema import SCHEMA, mistakes
+from mdlm_jax.evaluation.voice import OTHERS
+from mdlm_jax.run_directory import RunError, read_config
 from mdlm_jax.ui.metrics import read_lines
+from mdlm_jax.ui.values import UserError, read_json
 
 SCHEMA_VERSION = 1
+MEASURED = SCHEMA["properties"]["evaluation"] | {"required": ["checkpoints", "delivered", "preset", "seed"]}
 POINTS = 150  # of a stage's training curve
 
 
@@ -32,6 +38,23 @@ def _json(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else None
     return None
+
+
+def _intact(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
+    """The object in a file without the sections that are absent; {} without the file, and under "absent" why
+    there is no section. Raises RunError, a line that names the file and the field, for what breaks `schema`.
+    """
+    if not path.exists():
+        return {}
+    found = read_json(path, RunError)
+    absent = {k: v["absent"] for k, v in found.items() if isinstance(v, dict) and "absent" in v}
+    found = {k: v for k, v in found.items() if k not in absent}
+    if faults := mistakes(found, schema) + mistakes(absent, SCHEMA["properties"]["absent"], "$.absent"):
+        more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise RunError(
+            f"{path} is damaged, or of another version: {faults[0]}{more}; make it again, or remove it"
+        )
+    return found | ({"absent": absent} if absent else {})
 
 
 def curves(lines: list[dict[str, Any]], config: Config) -> dict[str, Any]:
@@ -102,7 +125,10 @@ def verdict(
 
 
 def _title(name: str) -> str:
-    """Of a book without one, by its file's name."""
+    """Of a book without one: that of a book that is here, else by its file's name."""
+    for title, path in OTHERS.items():
+        if path.name == name:
+            return title
     words = Path(name).stem.replace("_", " ").strip() or name
     return words[:1].upper() + words[1:]
 
@@ -116,16 +142,19 @@ def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
     network = config.model
     return {
         "name": workdir.resolve().name,
+        "path": str(workdir),
         "state": (_json(workdir / "STATUS.json") or {}).get("state", "unknown"),
         "causal": network.causal,
         "book": (documents[0].get("title") if len(documents) == 1 else None) or _title(book["name"]),
         "bytes": book["bytes"],
+        "sha256": book["sha256"],
         "language": (info.get("language") or {}).get("code"),
         "divisions": split["kind"],
         "titles": split.get("titles") or [],
         "chapters": {name: len(found) for name, found in split["chapters"].items()},
         "held_out": sum(len(found) for name, found in split["chapters"].items() if name != "train"),
         "all_chapters": sum(map(len, split["chapters"].values())),
+        "split": split["chapters"],
         "split_seed": split["seed"],
         "seed": config.seed,
         "precision": config.precision,
@@ -149,21 +178,31 @@ def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def collect(workdir: Path) -> dict[str, Any]:
+def collect(workdir: Path, damaged: list[str] | None = None) -> dict[str, Any]:
     """All of it. A run that is not finished, or was not evaluated, has less in it.
 
-    Raises RunError or DataError for a directory without a plan or data.
+    Raises RunError or DataError for a directory without a plan or data, RunError or HumanError for a damaged
+    file, a line that names it; with a list `damaged` the line goes there, and the file counts as absent.
     """
     config, dataset = read_config(workdir), open_dataset(workdir)
     path = workdir / "metrics.jsonl"
     lines = list(read_lines(path)) if path.exists() else []
-    report = _json(workdir / "report" / "report.json") or {}
-    sections = _json(workdir / "report" / "evaluation.json") or {}
-    absent = {k: v["absent"] for k, v in sections.items() if isinstance(v, dict) and "absent" in v}
-    evaluation = {k: v for k, v in sections.items() if k not in absent}
-    with contextlib.suppress(ValueError):  # readers go on answering after an evaluation
-        evaluation |= {"human": human_answers(workdir)}
-        absent.pop("human", None)
+
+    def read(get: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+        try:
+            return get(*given)
+        except UserError as error:
+            if damaged is None:
+                raise
+            damaged.append(str(error))
+            return {}
+
+    report = read(_intact, workdir / "report" / "report.json", SCHEMA["properties"]["report"])
+    evaluation = read(_intact, workdir / "report" / "evaluation.json", MEASURED)
+    absent = evaluation.pop("absent", {})
+    answers = read(lambda: human_figures(workdir) or {})  # readers go on answering after an evaluation
+    evaluation |= {"human": answers} if answers else {}
+    absent = {k: v for k, v in absent.items() if k not in evaluation}
     cost = evaluation.get("cost")
     if not cost and lines:
         with contextlib.suppress(ValueError):

@@ -113,16 +113,56 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="facts">{"".join(rows)}</dl>'
 
 
+WANTED = {  # of thresholds, what was found and what is wanted, in words
+    "beats_ngram": "{}; below {} wanted",
+    "precise": "to {}; {} wanted",
+    "beats_twin": "{}; below {} wanted",
+    "not_overfitted": "{}; {} at its best",
+    "style": "{}; below {} wanted",
+}
+
+
 def checklist(checks: Iterable[dict[str, Any]]) -> str:
     """Thresholds, passed or not."""
     items = []
     for one in checks:
         numbers = ""
         if one["value"] is not None:
-            numbers = f" ({about(one['value'])}; threshold {about(one['limit'])})"
+            pair = (one["value"], one["limit"])
+            shown = [percent(x, 2) if one["name"] == "precise" else about(x) for x in pair]
+            numbers = f" ({WANTED[one['name']].format(*shown)})"
         kind, text = "pass" if one["passed"] else "warn", escaped(one["text"].replace("'", "’"))
         items.append(f'<li class="{kind}"><span>{text}{numbers}</span></li>')
     return f'<ul class="checks">{"".join(items)}</ul>' if items else ""
+
+
+WORDS = {  # of the page that are not everybody's, a line each
+    "bits per byte": "how many bits of a file each byte of a text would take if the model packed it; eight "
+    "without any model, fewer for a better one",
+    "nats per token": "the same for each token (a word or a piece of one), in units of the natural logarithm",
+    "perplexity": "among how many equally likely tokens, or words, one would have to choose to be as unsure; "
+    "words are what stands between white space",
+    "settled": "measured again a while after the border of two stages, when the model has found its way",
+    "floor": "where the book’s own unseen chapters stand by a measure: nothing can be expected below it",
+    "ceiling": "where another book, or the same sentences shuffled, stands by it: no likeness is left",
+    "position": "where its texts stand between the two: 0 at the floor, 1 at the ceiling",
+    "self-BLEU": "how far texts are made of the same runs of words as one another; higher is more alike",
+    "FLOPs": "single calculations that training took, additions and multiplications",
+}
+
+
+def term(name: str, shown: str = "") -> str:
+    """One of WORDS, or what is `shown` for it, with a link to its line."""
+    return f'<a href="#word-{list(WORDS).index(name)}">{shown or name}</a>'
+
+
+def glossary() -> str:
+    """WORDS, a line each."""
+    rows = (
+        f'<div id="word-{i}"><dt>{name}</dt><dd>{told}</dd></div>'
+        for i, (name, told) in enumerate(WORDS.items())
+    )
+    return section("words", "Words", f'<dl class="facts">{"".join(rows)}</dl>')
 
 
 def page(title: str, top: str, parts: Iterable[str]) -> str:

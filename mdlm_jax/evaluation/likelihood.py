@@ -329,7 +329,7 @@ def gap_nats(
 
 
 def bytes_and_words(dataset: Dataset, workdir: Path, split: str) -> tuple[int, int]:
-    """Of the text of a split."""
+    """Of the text of a split; words are what stands between white space, marks and all."""
     tokenizer = load_tokenizer(workdir / "tokenizer.json")
     records = read_records(dataset, "refinement", split)
     words = sum(len(tokenizer.decode(r.ids.tolist(), skip_special_tokens=False).split()) for r in records)

@@ -89,7 +89,9 @@ def simple_models(run: Subject) -> dict[str, dict[str, float]]:
 
 
 def measure(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, Any]) -> dict[str, Any]:
-    """{"simple_models": {split: bits per byte}, "figures": [of each checkpoint, weights and split]}."""
+    """{"simple_models": {split: bits per byte}, "sizes": {split: its bytes and words}, "figures": [of each
+    checkpoint, weights and split]}.
+    """
     splits = {split: parts(run, preset, split) for split in run.splits}
     weights = [(run.delivered, "ema")]
     if preset.everything:
@@ -105,6 +107,8 @@ def measure(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str
     progress.total += sum(part.rows for *_, part in jobs)
     progress.say("the byte 5-gram and the compressors ...")
     found: dict[str, Any] = {"simple_models": simple_models(run), "figures": []}
+    sizes = {split: bytes_and_words(run.dataset, run.workdir, split) for split in run.splits}
+    found["sizes"] = {s: dict(zip(("bytes", "words"), size, strict=True)) for s, size in sizes.items()}
     progress.restart(progress.done)
     loaded: tuple[Any, Any] = None, None
     for path, kind, split, part in jobs:

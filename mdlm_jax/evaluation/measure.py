@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from mdlm_jax import __version__
 from mdlm_jax.evaluation import beside_sections, likelihood_section, samples_section, text_sections
 from mdlm_jax.evaluation import checks as thresholds
 from mdlm_jax.evaluation.analytics import environment
+from mdlm_jax.evaluation.comparison import TOP
 from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.evaluation.report_files import write_comparison, write_report
 from mdlm_jax.evaluation.subject import PRESETS, Preset, Subject, find
+from mdlm_jax.evaluation.summary import no_run
 from mdlm_jax.run_directory import cache_compilations, model_hash
 from mdlm_jax.ui import cli
 from mdlm_jax.ui.progress import PlanProgress
@@ -87,15 +90,19 @@ def parser() -> cli.Parser:
         epilog="python -m mdlm_jax.evaluate compare RUN RUN ... puts runs side by side.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    made.add_argument("--workdir", required=True, type=Path, help="the run")
+    made.add_argument("--workdir", type=Path, help="the run")
     made.add_argument("--preset", default="default", help=f"how thoroughly: {', '.join(PRESETS)}")
     made.add_argument("--split", choices=SPLITS, default="both", help="the held-out chapters")
     made.add_argument(
-        "--out", type=Path, help="the file to write (default: <workdir>/report/evaluation.json)"
+        "--out",
+        type=Path,
+        help="the file to write, without a page (default: <workdir>/report/evaluation.json)",
     )
     made.add_argument("--data", type=Path, help="its shards, where they are not in <workdir>/data")
     made.add_argument("--twin", type=Path, help="an autoregressive run of the same data, to stand beside it")
-    made.add_argument("--strict", action="store_true", help="exit code 4 where a threshold is not met")
+    made.add_argument(
+        "--strict", action="store_true", help="exit code 4 where a threshold is not met, or not measured"
+    )
     made.add_argument("--draw", action="store_true", help="measure nothing, draw the page from what is there")
     made.add_argument("--seed", type=int, default=0, help="of masks and texts; 0: the masks of report.json")
     return made
@@ -103,18 +110,29 @@ def parser() -> cli.Parser:
 
 def run_command() -> int:
     """Measures, writes, draws and prints; the exit code. Raises UserErrors and OSErrors, a line each."""
-    if sys.argv[1:2] == ["compare"]:
+    first = sys.argv[1] if len(sys.argv) > 1 else "-"
+    if first == "compare":
         compare_command(sys.argv[2:])
         return 0
+    if not first.startswith("-"):
+        near = nearest(first, ["compare"]) or f"; did you mean --workdir {shlex.quote(first)}?"
+        raise EvaluateError(f"unexpected argument {first}{near}")
     given = parser().parse_args()
+    if given.workdir is None:
+        raise EvaluateError("the following option is required: --workdir RUN (--help lists the options)")
+    given.preset = given.preset.lower().replace("-", "_")
     if given.preset not in PRESETS:
         there = ", ".join(PRESETS)
         raise EvaluateError(f"no preset {given.preset!r}; there are {there}{nearest(given.preset, PRESETS)}")
     if not 0 <= given.seed < 2**32:
         raise EvaluateError(f"--seed must be at least 0 and below 2**32, not {given.seed}")
+    if given.strict and given.out:
+        raise EvaluateError("--strict looks at what the page shows, and --out draws none; leave one out")
+    unread = [name for name in ("twin", "data", "out") if getattr(given, name)]
+    if given.draw and unread:
+        raise EvaluateError(f"--draw measures nothing; leave out --{unread[0]}")
+    check_runs(given.workdir, *filter(None, [given.twin]))
     if given.draw:
-        if unread := [name for name in ("twin", "data", "out") if getattr(given, name)]:
-            raise EvaluateError(f"--draw measures nothing; leave out --{unread[0]}")
         return told(given.workdir, given.strict)
     out = given.out or given.workdir / "report" / "evaluation.json"
     if given.out and (out.is_dir() or not out.parent.is_dir()):
@@ -137,15 +155,31 @@ def run_command() -> int:
         why = made[name].get("absent")
         print("\n".join([f"No section {name!r}: {why}"] if why else section.lines(made[name])))
     print(f"All of it, with the curve l(t): {out}")
-    return 0 if given.out else told(given.workdir, given.strict)
+    if given.out:
+        print("With --out the page of the run is not updated.")
+        return 0
+    return told(given.workdir, given.strict)
+
+
+def check_runs(*paths: Path) -> None:
+    """Refuses (EvaluateError) what is no run, with the nearest that is."""
+    for path in paths:
+        if not (path / "config.json").exists():
+            raise EvaluateError(f"{no_run(path)}; launch.py makes one")
 
 
 def told(workdir: Path, strict: bool) -> int:
-    """Draws the page and prints the thresholds; the exit code. Raises UserErrors and OSErrors."""
+    """Draws the page and prints the thresholds; the exit code. Raises UserErrors and OSErrors.
+
+    What was not measured is a warning too where it is `strict`.
+    """
     found = write_report(workdir)
-    print("\n".join(thresholds.lines(found["checks"])))
+    checked = found["checks"]
+    if strict:
+        checked = [*checked, *thresholds.unmeasured(checked, found["verdict"].get("kind"))]
+    print("\n".join(thresholds.lines(checked)))
     print(f"The page: {workdir / 'report' / 'index.html'}")
-    return 0 if all(x["passed"] for x in found["checks"]) or not strict else BELOW
+    return 0 if all(x["passed"] for x in checked) or not strict else BELOW
 
 
 def compare_command(argv: list[str]) -> None:
@@ -158,5 +192,8 @@ def compare_command(argv: list[str]) -> None:
         raise EvaluateError("compare needs two runs or more")
     if given.out.is_dir() or not given.out.parent.is_dir():
         raise EvaluateError(f"--out: {given.out} cannot be written; name a file in a directory that exists")
+    if given.out.exists() and TOP not in given.out.read_text(encoding="utf-8", errors="replace"):
+        raise EvaluateError(f"{given.out.absolute()} holds something else; name another file with --out")
+    check_runs(*given.runs)
     write_comparison(given.runs, given.out)
-    print(f"The page: {given.out}")
+    print(f"The page: {given.out.absolute()}")

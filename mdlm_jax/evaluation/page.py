@@ -12,6 +12,7 @@ from mdlm_jax.evaluation.html_parts import (
     exact,
     facts,
     figure,
+    glossary,
     num,
     page,
     pair,
@@ -20,6 +21,7 @@ from mdlm_jax.evaluation.html_parts import (
     said,
     section,
     table,
+    term,
 )
 from mdlm_jax.evaluation.svg import escaped
 
@@ -41,13 +43,16 @@ def kind_of(run: Mapping[str, Any]) -> str:
 def in_words(verdict: Mapping[str, Any]) -> str:
     """What the held-out figure means, as HTML."""
     choices = verdict["choices"]
+    there = [value for value in choices.values() if value]
+    apart = len(set(there))  # figures that differ should look as if they did
+    digits = next((n for n in (1, 2, 3) if len({f"{value:.{n}f}" for value in there}) == apart), 1)
     told = (
         "Guessing the next byte (a letter, a space, a mark) of chapters it never saw, it is as unsure as "
-        f"somebody who must choose blindly among {num(choices['model'], 1)} equally likely ones."
+        f"somebody who must choose blindly among {num(choices['model'], digits)} equally likely ones."
     )
     if choices["ngram_5"]:
-        told += f" Counting runs of five bytes leaves {num(choices['ngram_5'], 1)}"
-        told += f", the autoregressive twin {num(choices['twin'], 1)}." if choices["twin"] else "."
+        told += f" Counting runs of five bytes leaves {num(choices['ngram_5'], digits)}"
+        told += f", the autoregressive twin {num(choices['twin'], digits)}." if choices["twin"] else "."
     return told
 
 
@@ -69,8 +74,8 @@ def headline(found: Findings) -> str:
         interval = ends(verdict["interval"]) + " (95 %)" if bound else "known exactly"
         most = "at most; " if bound else ""
         hero = (
-            f'<p class="hero">{num(verdict["bits_per_byte"])}<small>bits per byte of unseen chapters '
-            f"({most}lower is better); {interval}</small></p><p>{in_words(verdict)}</p>"
+            f'<p class="hero">{num(verdict["bits_per_byte"])}<small>{term("bits per byte")} of '
+            f"unseen chapters ({most}lower is better); {interval}</small></p><p>{in_words(verdict)}</p>"
         )
         both = [
             compared(verdict["better_than_ngram"], "counting runs of five bytes"),
@@ -89,7 +94,9 @@ def headline(found: Findings) -> str:
     if texts:
         text = "\n".join(texts[0].strip().split("\n")[:LINES])
         cut = text if len(text) <= SHOWN else text[:SHOWN].rsplit(" ", 1)[0] + " …"
-        right = f'<p class="origin">It wrote, unedited:</p>{quoted(cut.strip(), run["language"])}'
+        shown = quoted(cut.strip(), run["language"])
+        shown = f'<div class="initial">{shown}</div>' if cut.strip()[:1].isupper() else shown
+        right = f'<p class="origin">It wrote, unedited:</p>{shown}'
     right += checklist(found["checks"])
     return f'<div class="verdict"><div>{left}</div><div>{right}</div></div>'
 
@@ -118,11 +125,11 @@ def learned(found: Findings, svg: Mapping[str, str]) -> str:
                 old[-1] = num(settled)
             else:
                 rows.append([said(names[x["stage"]]), *cells, num(settled)])
-    head = ["into", "before", "after", "settled"]
+    head = ["into", "before", "after", term("settled")]
     caption = (
-        "Each line falls while the model practises. The stages hide different shares of the text, so that "
-        "their training lines cannot be compared with one another; the held-out line can. A training line "
-        "that falls while the held-out one rises means learning by heart."
+        f"Each line, in {term('nats per token')}, falls while the model practises. The stages hide "
+        "different shares of the text, so that their training lines cannot be compared with one another; the "
+        "held-out line can. A training line that falls while the held-out one rises means learning by heart."
     )
     return section(
         "learning",
@@ -138,7 +145,8 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
     """l(t), the simpler models, and every figure of the evaluation."""
     causal = found["run"]["causal"]
     figures = found["evaluation"].get("likelihood", {}).get("figures", [])
-    head = ["checkpoint", "weights", "chapters", "figure", "bits per byte", "95 %", "per token", "per word"]
+    head = ["checkpoint", "weights", "chapters", "figure", "bits per byte", "95 %"]
+    head += [term("perplexity", "per token"), "per word"]
     rows = [
         [
             said(x["checkpoint"]),
@@ -233,27 +241,28 @@ def spent(found: Findings, svg: Mapping[str, str]) -> str:
         "What it cost",
         told,
         figure(svg.get("cost"), caption, "single"),
-        table("Training", ["stage", "steps", "readings", "tokens", "FLOPs", "seconds in steps"], rows),
+        table("Training", ["stage", "steps", "readings", "tokens", term("FLOPs"), "seconds in steps"], rows),
     )
 
 
 def again(found: Findings) -> str:
     """How to reproduce all of it."""
     run, made = found["run"], found["evaluation"]
+    made = made if "preset" in made else {}  # readers may have answered before any evaluation
     commands = [run["command"]] if run["command"] else []
     if made:
-        twins = f" --twin {shlex.quote(made['twin']['name'])}" if "twin" in made else ""
-        named = f"{shlex.quote(run['name'])} --preset {made['preset']['name']}{twins}"
-        commands.append(f"python -m mdlm_jax.evaluate --workdir {named}")
+        words = ["--workdir", run["path"], "--preset", made["preset"]["name"]]
+        words += ["--seed", str(made["seed"])] if made["seed"] else []
+        words += ["--twin", made["twin"].get("path", made["twin"]["name"])] if "twin" in made else []
+        commands.append(shlex.join(["python", "-m", "mdlm_jax.evaluate", *words]))
     environments = [run["environment"], made.get("environment")]
     lines = []
     for name, told in zip(("training", "evaluation"), environments, strict=True):
         if told:
+            devices = (" ".join(dict.fromkeys(device.split())) for device in told["devices"])  # "cpu cpu"
             versions = ", ".join(f"{k} {v}" for k, v in sorted(told["versions"].items()))
             commit = f", commit {told['commit']}" if told.get("commit") else ""
-            lines.append(
-                (name, said(f"Python {told['python']}{commit}, {versions}; {', '.join(told['devices'])}"))
-            )
+            lines.append((name, said(f"Python {told['python']}{commit}, {versions}; {', '.join(devices)}")))
     if made:
         hashes = ", ".join(f"{name} {digest}" for name, digest in made["checkpoints"].items())
         lines.append(("weights", said(hashes)))
@@ -289,6 +298,7 @@ def html(found: Findings, svg: Mapping[str, str]) -> str:
         "human": ("readers", page_measures.human(found)),
         "cost": ("cost", spent(found, svg)),
         "again": ("again", again(found)),
+        "words": ("words", glossary()),
     }
     links = "".join(f'<li><a href="#{n}">{name}</a></li>' for n, (name, made) in sections.items() if made)
     more = ""

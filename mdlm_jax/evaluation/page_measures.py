@@ -17,10 +17,13 @@ from mdlm_jax.evaluation.html_parts import (
     said,
     section,
     table,
+    term,
 )
 from mdlm_jax.evaluation.prose import word_spans
+from mdlm_jax.evaluation.readers import SHARED
 from mdlm_jax.evaluation.svg import escaped
 
+FROM = {"held_out": "of unseen chapters", "train": "of chapters it learned from"}
 RUNS = {"5": "five words", "8": "eight words", "13": "thirteen words"}
 COPYING = {
     "memorised": "it recites the book",
@@ -76,48 +79,80 @@ def placed_rows(measures: Mapping[str, Any]) -> list[list[str]]:
 def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     """Style and coherence between floor and ceiling, and variety."""
     own, coherence = found["evaluation"].get("style"), found["evaluation"].get("coherence")
-    if not own:
-        return ""
+    parts: list[str] = []
+    measures: dict[str, Any] = {}
+    lower = ""
     caption = (
         "The diamond is how far its texts are from the chapters it learned from; the filled bar how far "
-        "the book’s own unseen chapters are, the outlined one how far another book is. A diamond over the "
-        "filled bar cannot be told from the book by that measure."
+        "the book’s own unseen chapters are, the outlined one how far another book is. A bar leaves out "
+        "the farthest tenth on either side; whether its texts can be told from the book, the verdict in the "
+        "table says."
     )
-    head = ["measure", "samples", "unseen chapters", "another book", "position", "95 %", "verdict"]
-    told = f"No figure for the whole: {escaped(own['reason'] or '')}"
-    if own["overall"] is not None:
-        told = (
-            f"On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
-            f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the "
-            "measures that tell the two apart, where nearer than the book’s own chapters counts as 0, in "
-            f"texts of {count(own['words'])} words"
-        )
-    parts = [f"<p>{told}. {measured(own)}.</p>"]
-    lower = ""
+    head = ["measure", "samples", f"unseen chapters ({term('floor')})"]
+    head += [f"another book ({term('ceiling')})", term("position"), "95 %", "verdict"]
+    if own:
+        told = f"No figure for the whole: {escaped(own['reason'] or '')}"
+        if own["overall"] is not None:
+            told = (
+                f"On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
+                f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the "
+                "measures that tell the two apart, where nearer than the book’s own chapters counts as 0, in "
+                f"texts of {count(own['words'])} words"
+            )
+        parts.append(f"<p>{told}. {measured(own)}.</p>")
+        measures |= own["measures"]
     if coherence:
         lower = figure(
             svg.get("coherence"),
             "Whether sentences go with their neighbours: beside the book’s own pages, and beside the same "
             "pages with their sentences shuffled.",
+            "" if own else "single",
         )
-        head[3:4] = ["another book, or shuffled"]
-    measures = dict(own["measures"])
-    measures |= {name: coherence[name] for name in ("adjacent", "entities")} if coherence else {}
+        head[3] = f"another book, or shuffled ({term('ceiling')})"
+        measures |= {name: coherence[name] for name in ("adjacent", "entities")}
     drawn = figure(svg.get("style"), caption, "" if lower else "single")
-    parts.append(pair(drawn, lower) if lower else drawn)
-    parts.append(
-        table("All measures, as distances from the chapters it learned from", head, placed_rows(measures))
-    )
-    if coherence and coherence["together"]:
-        rows = [
-            [TOGETHER[name], about(x["samples"]), f"{about(x['book']['p10'])} to {about(x['book']['p90'])}",
-             escaped(x["verdict"])]
-            for name, x in coherence["together"].items()
-        ]  # fmt: skip
-        parts.append(
-            table("Variety of its texts taken together", ["figure", "samples", "as many pages", ""], rows)
-        )
-    return section("style", "Is it the book’s voice?", *parts)
+    parts.append(pair(drawn, lower) if drawn and lower else drawn + lower)
+    if measures:
+        caption = "All measures, as distances from the chapters it learned from"
+        parts.append(table(caption, head, placed_rows(measures)))
+    return section("style", "Is it the book’s voice?", *parts, *(variety(coherence) if coherence else ()))
+
+
+def variety(coherence: Mapping[str, Any]) -> list[str]:
+    """Tables of the order of sentences, of texts together, and of what each text says again."""
+
+    def spread(x: Mapping[str, Any] | None) -> str:
+        return f"{about(x['p10'])} to {about(x['p90'])}" if x else "–"
+
+    orders = {MEASURES[name]: coherence[name].get("own_order") for name in ("adjacent", "entities")}
+    order = [
+        [escaped(name), *(percent(x[group], 0) for group in ("samples", "held_out"))]
+        for name, x in orders.items()
+        if x
+    ]
+    together = [
+        [
+            TOGETHER[name],
+            about(x["samples"]),
+            spread(x["book"]),
+            WORSE.get(name, "lower"),
+            escaped(x["verdict"]),
+        ]
+        for name, x in coherence["together"].items()
+    ]
+    within = [
+        [WITHIN[name], spread(x["samples"]), spread(x["book"]), "higher"]
+        for name, x in coherence["within"].items()
+    ]
+    head = ["how often a text is stranger with its own sentences shuffled", "samples", "unseen chapters"]
+    caption = "The order of its sentences (chance: one in two; worse is lower)"
+    return [
+        table(caption, head, order) if order else "",
+        table("Variety of its texts taken together", ["figure", "samples", "as many pages", "worse is", ""],
+              together) if together else "",
+        table("What each text says again", ["figure", "samples", "the book’s pages", "worse is"], within)
+        if within else "",
+    ]  # fmt: skip
 
 
 TOGETHER = {
@@ -125,7 +160,12 @@ TOGETHER = {
     "distinct_2": "different pairs of words",
     "distinct_3": "different runs of three words",
     "distinct_4": "different runs of four words",
-    "self_bleu_4": "likeness of the texts to one another (self-BLEU)",
+    "self_bleu_4": f"likeness of the texts to one another ({term('self-BLEU')})",
+}
+WORSE = {"self_bleu_4": "higher"}
+WITHIN = {
+    "repeated_4": "share of runs of four words that stood in it before",
+    "longest_repeat": "most words said again at once",
 }
 
 
@@ -133,7 +173,7 @@ def place(run: Mapping[str, Any], span: Mapping[str, Any]) -> str:
     """Where a span stands in the book, as HTML."""
     titles = run["titles"]
     title = titles[span["chapter"]] if span["chapter"] < len(titles) else ""
-    named = said(title) if title else f"{run['divisions'].removesuffix('s')} "
+    named = said(title) if title else f"{escaped(run['divisions'].removesuffix('s'))} "
     named += "" if title else count(span["shown"]["chapter"])
     paragraph = count(span["shown"]["paragraph"])
     return f"{named}, paragraph {paragraph}, {percent(span['share'], 0)} of the way through"
@@ -161,7 +201,8 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         told = (
             f"<p>Given a passage and asked for its next {count(drawn['tokens'])} tokens, how many answers "
             "would it take until one is the book’s own, word for word? Passages it never saw are the "
-            "yardstick: what comes back there was guessed.</p>"
+            "yardstick: what comes back there was guessed. Answers are drawn at temperature 1 from "
+            "left to right, not by the run’s own sampling.</p>"
         )
         if len(half := found["verdict"].get("answers", {})) == 2:
             told += (
@@ -182,7 +223,7 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         "Did it learn the book by heart?",
         f"<p>{memory_in_words(own).capitalize()}.</p>",
         figure(svg.get("memory"), caption, "single")
-        or "<p>No span of eight words or more stands in the book.</p>",
+        or "<p>No span of eight words or more stands in the book.</p>" * (not any(own["map"])),
         "<h3>Where the longest stand in the book</h3>" * bool(items),
         f'<ol class="places">{"".join(items)}</ol>' if items else "",
         told,
@@ -248,28 +289,42 @@ def human_in_words(human: Mapping[str, Any]) -> str:
     """What readers found, as HTML."""
     own = human["all"]
     told = f"{percent(own['share'], 0)} of {count(own['answers'])} answers found the book"
-    return f"{told} ({percent(own['low'], 0)} to {percent(own['high'], 0)}; chance is one in two)"
+    told += f" ({percent(own['low'], 0)} to {percent(own['high'], 0)}; chance is one in two)"
+    return told + ("; several read the same pairs, so that the interval is too narrow" * human["shared"])
 
 
 def human(found: Mapping[str, Any]) -> str:
-    """The blind test."""
+    """The blind test: every reader, and what each test says by itself."""
     own = found["evaluation"].get("human")
     if not own:
         return ""
+
+    def cells(x: Mapping[str, Any]) -> list[str]:
+        span = f"{percent(x['low'], 0)} to {percent(x['high'], 0)}"
+        return [count(x["answers"]), count(x["right"]), percent(x["share"], 0), span]
+
+    head = ["answers", "right", "share", "95 %"]
+    tests = [x for x in own["tests"] if "answers" in x]  # an older record has none
+    means = []
+    for x in tests or [own]:
+        which = f"Test {said(x['id'])}: " if len(tests) > 1 else ""
+        means.append(f"<p>{which}{said(x['meaning'])}{f' {SHARED}' if x['shared'] else ''}</p>")
     rows = [
-        [
-            said(x["who"]),
-            count(x["answers"]),
-            count(x["right"]),
-            percent(x["share"], 0),
-            f"{percent(x['low'], 0)} to {percent(x['high'], 0)}",
-        ]
-        for x in [*own["readers"], {"who": "all"} | own["all"]]
+        [said(x["id"]), FROM.get(x["from"], said(x["from"])), count(x["readers"]), *cells(x)] for x in tests
     ]
     return section(
         "human",
         "Can readers tell?",
         "<p>Readers were shown a passage of the book beside one the model wrote, and asked which is the "
         f"book. {human_in_words(own).capitalize()}.</p>",
-        table("Answers", ["reader", "answers", "right", "share", "95 %"], rows),
+        *means,
+        table(
+            "By reader",
+            ["reader", *head],
+            [
+                [said(x["who"]) if x["who"] else "(no name)", *cells(x)]
+                for x in [*own["readers"], {"who": "all"} | own["all"]]
+            ],
+        ),
+        table("By test", ["test", "the book’s passages", "readers", *head], rows) if len(rows) > 1 else "",
     )

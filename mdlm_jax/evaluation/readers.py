@@ -3,6 +3,7 @@
 `human/<test>.json` holds a test, `human/answers.jsonl` a line per answer of every reader of every test.
 """
 
+import contextlib
 import datetime
 import fcntl
 import functools
@@ -25,6 +26,7 @@ CHANCE, ABLE = 0.5, 0.75  # the share of right answers by chance; of a reader wh
 ENOUGH = 18  # the fewest answers of which half right rule out ABLE
 LONGEST_NAME, LONGEST_FILE = 80, 10**6  # characters, bytes
 SKIPPED = 0  # as a choice
+SHARED = "Several read the same pairs; as if each answer stood alone, the interval is too narrow."
 
 Values = dict[str, Any]
 
@@ -133,6 +135,15 @@ def _answer(answer: Any, who: object, test: Values) -> Values:
 _FAULTS = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
+def _whole(record: bytes) -> bytes:
+    """The lines of a record, without a last one that a power cut left half."""
+    lines, newline, tail = record.rpartition(b"\n")
+    with contextlib.suppress(*_FAULTS):
+        json.loads(tail)
+        return record + b"\n"  # an editor took its end
+    return lines + newline
+
+
 def answers(workdir: Path) -> list[Values]:
     """What every reader answered, the last word on a pair alone. A last line that was cut short is left out.
 
@@ -143,7 +154,7 @@ def answers(workdir: Path) -> list[Values]:
         return []
     known: dict[str, Values] = {}
     found: dict[tuple[str, str, int], Values] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    for number, line in enumerate(_whole(path.read_bytes()).split(b"\n")[:-1], 1):
         try:
             told = json.loads(line)
             name = told["test"]
@@ -165,8 +176,9 @@ def keep(workdir: Path, found: Iterable[Values]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         held = file.read()
-        file.truncate(held.rfind(b"\n") + 1)  # a line that a power cut left half
-        file.write(lines)
+        whole = _whole(held)
+        file.truncate(min(len(whole), len(held)))
+        file.write(whole[len(held) :] + lines)
         file.flush()
         os.fsync(file.fileno())
 
@@ -227,27 +239,38 @@ def _figures(found: list[Values]) -> Values:
     return figures | {"share": share, "low": low, "high": high}
 
 
+def _found(answers: list[Values]) -> Values:
+    """Figures of answers, in words ("meaning"), and whether several read the same pairs ("shared")."""
+    pairs = [(a["test"], a["pair"]) for a in answers if a["choice"] != SKIPPED]
+    figures = _figures(answers)
+    told = meaning(figures["right"], figures["answers"], "Readers")
+    return figures | {"meaning": told, "shared": len(set(pairs)) < len(pairs)}
+
+
 def human_figures(workdir: Path) -> Values | None:
     """What all readers found, None without an answer: "readers" (each with "who", "answers", "right",
     "skipped", "share", and its exact interval "low" to "high"), "all" (the same over all), "meaning",
-    "shared" (whether several read the same pairs), and "tests" (each with "id", "from", "checkpoint").
+    "shared" (whether several read the same pairs), and "tests" (each with "id", "from", "checkpoint", the
+    number of its "readers", and the figures, meaning and shared of its own).
 
     Raises HumanError.
     """
     found = answers(workdir)
-    total = _figures(found)
+    total = _found(found)
     if not total["answers"]:
         return None
     names = sorted({a["who"] for a in found})
-    readers = [{"who": name} | _figures([a for a in found if a["who"] == name]) for name in names]
-    pairs = [(a["test"], a["pair"]) for a in found if a["choice"] != SKIPPED]
-    made = [read_test(workdir, name) for name in sorted({a["test"] for a in found})]
+    tests = []
+    for name in sorted({a["test"] for a in found}):
+        test, own = read_test(workdir, name), [a for a in found if a["test"] == name]
+        origin = {"id": name, "from": test["asked"]["from"], "checkpoint": test["checkpoint"]}
+        tests.append(origin | {"readers": len({a["who"] for a in own})} | _found(own))
     return {
-        "readers": readers,
+        "readers": [{"who": name} | _figures([a for a in found if a["who"] == name]) for name in names],
+        "meaning": total.pop("meaning"),
+        "shared": total.pop("shared"),
         "all": total,
-        "meaning": meaning(total["right"], total["answers"], "Readers"),
-        "shared": len(set(pairs)) < len(pairs),
-        "tests": [{"id": t["id"], "from": t["asked"]["from"], "checkpoint": t["checkpoint"]} for t in made],
+        "tests": tests,
     }
 
 
@@ -265,7 +288,5 @@ def results(workdir: Path) -> str:
         rows.append([one["who"] or "(no name)", *counts[:2], share, span, counts[2]])
     lines = [table(rows), figures["meaning"]]
     if figures["shared"]:
-        lines.append(
-            "Several read the same pairs; as if each answer stood alone, the interval is too narrow."
-        )
+        lines.append(SHARED)
     return "\n".join(lines)

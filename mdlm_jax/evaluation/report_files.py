@@ -12,12 +12,13 @@ from mdlm_jax.evaluation.findings import collect
 from mdlm_jax.ui.values import write_json, write_text
 
 
-def write_report(workdir: Path) -> dict[str, Any]:
+def write_report(workdir: Path, damaged: list[str] | None = None) -> dict[str, Any]:
     """Draws the page of a run from its files; every file whole or as it was, the page last.
 
-    Returns what the page shows. Raises RunError, DataError or OSError.
+    Returns what the page shows. Raises RunError, DataError, HumanError or OSError; a file that is damaged is
+    left out where there is a list `damaged` to be told in.
     """
-    found = collect(workdir)
+    found = collect(workdir, damaged)
     svg, folder = drawings(found), workdir / "report"
     text = page.html(found, svg)
     folder.mkdir(exist_ok=True)
@@ -37,12 +38,16 @@ def drawn(workdir: Path) -> list[str]:
     younger than the figures stays.
     """
     page, figures = (workdir / "report" / name for name in ("index.html", "report.json"))
+    damaged: list[str] = []
     try:
         if not page.exists() or page.stat().st_mtime < figures.stat().st_mtime:
-            write_report(workdir)
+            write_report(workdir, damaged)
     except Exception as error:
         return [f"The page about it could not be drawn ({type(error).__name__}: {error})"]
-    return [f"A page about it: {page}"]
+    return [
+        *(f"The page about it does without this file: {line}" for line in damaged),
+        f"A page about it: {page}",
+    ]
 
 
 def write_comparison(workdirs: Sequence[Path], out: Path) -> None:

@@ -50,9 +50,10 @@ def measure(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str
 
     def written(path: Path, number: int, length: int, seed: jax.Array) -> dict[str, Any]:
         trained = run.trained(path)
-        progress.update(progress.done, f"{number} texts by {trained.checkpoint}")
+        told = f"{number} text{'s' * (number > 1)} by {trained.checkpoint}"
+        progress.update(progress.done, told)
         texts = write(trained, number, length, settings, seed, rows)
-        progress.update(progress.done + number * length, f"{number} texts by {trained.checkpoint}")
+        progress.update(progress.done + number * length, told)
         return {"checkpoint": trained.checkpoint, "tokens": length, "texts": texts}
 
     by_stage = [

@@ -1,0 +1,71 @@
+"""What the report of a run is made of: read whole, or refused in a line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from report_runs import whole
+
+from mdlm_jax.evaluation.report_files import drawn, write_report
+from mdlm_jax.ui.values import UserError
+
+
+@pytest.fixture
+def run(smoke_run, tmp_path) -> Path:
+    return whole(smoke_run, tmp_path / "run")
+
+
+def test_a_damaged_file_is_named_with_its_field(run):
+    """Never a traceback, and never a page without what the file held; at the end of training a line."""
+
+    def cut(report, evaluation):
+        return "evaluation.json", json.dumps(evaluation)[:500]
+
+    def no_stages(report, evaluation):
+        del evaluation["samples"]["stages"]
+        return "evaluation.json", json.dumps(evaluation)
+
+    def a_word(report, evaluation):
+        evaluation["style"]["overall"] = "near"
+        return "evaluation.json", json.dumps(evaluation)
+
+    def no_weights(report, evaluation):
+        figure = report["test"] | {"checkpoint": "x/1", "split": "test", "interval_95": {}}
+        evaluation["likelihood"] = {"simple_models": {}, "figures": [figure]}
+        return "evaluation.json", json.dumps(evaluation)
+
+    def no_preset(report, evaluation):
+        del evaluation["preset"]
+        return "evaluation.json", json.dumps(evaluation)
+
+    def a_reason(report, evaluation):
+        return "evaluation.json", json.dumps(evaluation | {"cost": {"absent": 3}})
+
+    def a_number(report, evaluation):
+        return "report.json", json.dumps(report | {"test": 3})
+
+    good = {name: (run / "report" / name).read_text() for name in ("evaluation.json", "report.json")}
+    for damage, field in (
+        (cut, ""),
+        (no_stages, "$.samples: no stages"),
+        (a_word, "$.style.overall"),
+        (no_preset, "$: no preset"),
+        (no_weights, "$.likelihood.figures[0]: no weights"),
+        (a_reason, "$.absent.cost"),
+        (a_number, "$.test"),
+    ):
+        name, text = damage(*(json.loads(good[x]) for x in ("report.json", "evaluation.json")))
+        (run / "report" / name).write_text(text)
+        with pytest.raises(UserError) as raised:
+            write_report(run)
+        assert name in str(raised.value) and field in str(raised.value), raised.value
+        assert "\n" not in str(raised.value) and raised.value.code == 2
+        (run / "report" / "index.html").unlink(missing_ok=True)
+        line, page = drawn(run)
+        assert "does without this file" in line and name in line and page.startswith("A page about it")
+        (run / "report" / name).write_text(good[name])
+    (run / "human").mkdir()
+    for text in ("{}", "{}\n", "[]\n{"):
+        (run / "human" / "answers.jsonl").write_text(text)
+        with pytest.raises(UserError, match=r"answers\.jsonl, line 1 is no answer"):
+            write_report(run)
