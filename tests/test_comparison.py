@@ -46,7 +46,6 @@ def test_what_was_measured_in_another_way_is_told(two):
         ("preset", {"name": "fast"}, "presets (default, fast)"),
         ("style", {"texts": 8000}, "numbers of texts (6, 8,000)"),
         ("style", {"words": 999}, "words of each text, for style (60, 999)"),
-        ("memory", {"words": 999}, "words of each text, for copies (60, 999)"),
         ("style", {"other_book": "<b>Emma</b>"}, "&lt;b&gt;Emma&lt;/b&gt;"),
     ):
         told = told.replace("60", str(two["one"]["evaluation"].get(section, {}).get("words", "")))

@@ -73,15 +73,14 @@ def unlike(findings: Mapping[str, Findings]) -> list[str]:
     made = [found["evaluation"] for found in findings.values()]
 
     def kinds(section: str, name: str) -> set[str]:
-        return {f"{one[section][name]:,}" if name != "other_book" else one[section][name]
-                for one in made if section in one}  # fmt: skip
+        values = [one[section][name] for one in made if section in one]
+        return {f"{value:,}" if isinstance(value, int) else str(value) for value in values}
 
     presets = {str(sorted(one["preset"].items())): one["preset"]["name"] for one in made if "preset" in one}
     looks = {
         "presets": presets.values(),
         "numbers of texts": kinds("style", "texts"),
         "words of each text, for style": kinds("style", "words"),
-        "words of each text, for copies": kinds("memory", "words"),
         "other books as the yardstick of style": kinds("style", "other_book"),
     }
     return [f"{name} ({', '.join(sorted(found))})" for name, found in looks.items() if len(found) > 1]
