@@ -39,6 +39,16 @@ def test_word_salad_fails_where_held_out_text_passes(book: list[str], length: in
         assert ("farther off" in check["text"]) != good
 
 
+def test_a_book_without_another_one_is_held_against_its_own_chapters():
+    real, rng = pieces(NOVEL[3::4], 250, 32), random.Random(0)
+    for texts, good in ((real, True), (salad(real, rng), False)):
+        style = style_figures(texts, NOVEL[::2], NOVEL[1::4], language="de", length=250)
+        assert style["other_book"] is None and style["overall"] is None and not style["beyond"]
+        [check] = checks({}, [], {"style": style})
+        assert check["passed"] == good, check["text"]
+        assert ("neighbouring words" in check["text"]) != good
+
+
 def test_what_lies_beyond_both_books_is_told_although_the_median_is_low():
     [check] = checks({}, [], {"style": {"overall_interval": [0.0, 0.1], "beyond": ["mattr"]}})
     assert not check["passed"] and "richness of the vocabulary" in check["text"]

@@ -129,14 +129,13 @@ def test_its_commands_can_be_typed_again(run, tmp_path, monkeypatch):
     """With the path by which the page was drawn, from there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a run").symlink_to(run)
-    evaluation = json.loads((run / "report" / "evaluation.json").read_text())
-    twin = evaluation["twin"] | {"path": "runs/its twin"}
-    change(run / "report" / "evaluation.json", twin=twin, seed=3)
+    options = {"seed": "3", "split": "test", "twin": "runs/its twin"}
+    change(run / "report" / "evaluation.json", options=options)
     write_report(Path("a run"))
     text = (run / "report" / "index.html").read_text(encoding="utf-8")
     [made] = re.findall("python -m mdlm_jax.evaluate --workdir.*(?=</pre>)", text)
     words = shlex.split(html.unescape(made))[3:]
-    assert words == ["--workdir", "a run", "--preset", "default", "--seed", "3", "--twin", "runs/its twin"]
+    assert words == ["--workdir", "a run", "--seed", "3", "--split", "test", "--twin", "runs/its twin"]
 
 
 def test_hostile_text_is_text(run):

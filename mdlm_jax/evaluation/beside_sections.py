@@ -42,7 +42,6 @@ def twin(run: Subject, preset: Preset, progress: PlanProgress, made: dict[str, A
     epochs = [{"name": stage.name, "epochs": stage.num_epochs} for stage in config.stages]
     return found | {
         "name": run.twin.resolve().name,
-        "path": str(run.twin),
         "parameters": count_parameters(config.model)["true"],
         "dropout": config.model.dropout,
         "stages": epochs,

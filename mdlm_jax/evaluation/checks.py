@@ -3,11 +3,10 @@
 from typing import Any
 
 from mdlm_jax.evaluation.drawings import MEASURES
+from mdlm_jax.evaluation.placement import ALONE
 
 MOST_ERROR = 0.005  # the bound's standard error, as a share of it
-MIDDLE = (
-    0.5  # that style's 95 % interval lies below, between the book's own chapters (0) and another book (1)
-)
+MIDDLE = 0.5  # style's 95 % interval lies below: 0 the book's own chapters, 1 another book
 
 
 def _check(name: str, passed: bool, text: str, value: float | None, limit: float | None) -> dict[str, Any]:
@@ -16,11 +15,16 @@ def _check(name: str, passed: bool, text: str, value: float | None, limit: float
 
 def _style(style: dict[str, Any]) -> list[dict[str, Any]]:
     """The threshold of style: the upper end of the interval, so that it is not the luck of one draw, and no
-    measure beyond both books.
+    measure beyond both books. Without another book: no measure farther off than the book's own chapters.
     """
     between, beyond = style.get("overall_interval"), style.get("beyond", [])
     if between is None and not beyond:
-        return []
+        verdicts = {name: x["verdict"] for name, x in style.get("measures", {}).items()}
+        alone = {name: told for name, told in verdicts.items() if told in ALONE.values()}
+        apart = [MEASURES[name] for name, told in alone.items() if told == ALONE[True]]
+        told = f"its style is farther off than the book's own unseen chapters in: {', '.join(apart)}"
+        told = told if apart else "its style is not told from the book's own unseen chapters"
+        return [_check("style", not apart, told, None, None)] if alone else []
     near = between is not None and between[1] < MIDDLE
     told = f"its style is {'' if near else 'not '}for certain nearer to the book's than to another book's"
     if beyond:

@@ -150,7 +150,10 @@ def run_command() -> int:
         made = evaluate(run, given.preset, progress)
     finally:
         progress.stop()
-    write_json(out, made)
+    usual = parser().parse_args([])
+    names = ("preset", "split", "data", "twin", "seed")
+    changed = {n: str(getattr(given, n)) for n in names if getattr(given, n) != getattr(usual, n)}
+    write_json(out, made | {"options": changed})
     for name, section in SECTIONS.items():
         why = made[name].get("absent")
         print("\n".join([f"No section {name!r}: {why}"] if why else section.lines(made[name])))

@@ -251,10 +251,9 @@ def again(found: Findings) -> str:
     made = made if "preset" in made else {}  # readers may have answered before any evaluation
     commands = [run["command"]] if run["command"] else []
     if made:
-        words = ["--workdir", run["path"], "--preset", made["preset"]["name"]]
-        words += ["--seed", str(made["seed"])] if made["seed"] else []
-        words += ["--twin", made["twin"].get("path", made["twin"]["name"])] if "twin" in made else []
-        commands.append(shlex.join(["python", "-m", "mdlm_jax.evaluate", *words]))
+        options = [word for name, value in made.get("options", {}).items() for word in (f"--{name}", value)]
+        command = ["python", "-m", "mdlm_jax.evaluate", "--workdir", run["path"], *options]
+        commands.append(shlex.join(command))
     environments = [run["environment"], made.get("environment")]
     lines = []
     for name, told in zip(("training", "evaluation"), environments, strict=True):

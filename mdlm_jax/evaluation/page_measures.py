@@ -71,7 +71,11 @@ def placed_rows(measures: Mapping[str, Any]) -> list[list[str]]:
             for end in ("floor", "ceiling")
         ]
         cells = [about(x["value"]), *spans, num(x["position"], 2)]
-        cells += [ends(x["interval"], 2) if x["interval"] else "–", escaped(x["verdict"])]
+        cells += [
+            ends(x["interval"], 2) if x["interval"] else "–",
+            percent(x["samples_auc"] if all(x["pieces"][:2]) else None, 0),
+        ]
+        cells += [escaped(x["verdict"])]
         rows.append([escaped(MEASURES[name]), *cells])
     return rows
 
@@ -89,7 +93,7 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         "table says."
     )
     head = ["measure", "samples", f"unseen chapters ({term('floor')})"]
-    head += [f"another book ({term('ceiling')})", term("position"), "95 %", "verdict"]
+    head += [f"another book ({term('ceiling')})", term("position"), "95 %", "farther off", "verdict"]
     if own:
         told = f"No figure for the whole: {escaped(own['reason'] or '')}"
         if own["overall"] is not None:
@@ -113,7 +117,10 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     drawn = figure(svg.get("style"), caption, "" if lower else "single")
     parts.append(pair(drawn, lower) if drawn and lower else drawn + lower)
     if measures:
-        caption = "All measures, as distances from the chapters it learned from"
+        caption = (
+            "All measures, as distances from the chapters it learned from; “farther off”: how often one of "
+            "its texts is farther from them than a piece of an unseen chapter, 50 % for texts that are like it"
+        )
         parts.append(table(caption, head, placed_rows(measures)))
     return section("style", "Is it the book’s voice?", *parts, *(variety(coherence) if coherence else ()))
 

@@ -11,6 +11,7 @@ TELLS_APART = 0.75  # least AUC of ceiling against floor: below it three of ten 
 FEWEST = 5  # pieces in each group: a median of fewer is one piece's figure
 BOOTSTRAPS = 1000
 BEYOND = "beyond the ceiling"
+ALONE = {True: "farther off than its own chapters", False: "not told from its own chapters"}  # no ceiling
 FARTHER = "cannot tell these two books apart; the samples are farther off than both"
 
 
@@ -108,8 +109,7 @@ def placed(samples: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, seed: in
     if min(map(len, groups[:2])) < FEWEST or 0 < len(groups[2]) < FEWEST:
         return found | {"verdict": "too few pieces"}
     if not len(groups[2]):
-        told = "farther off than" if farther(samples, floor, seed) else "not told from"
-        return found | {"verdict": f"{told} its own chapters"}
+        return found | {"verdict": ALONE[farther(samples, floor, seed)]}
     value, near, far = (float(np.median(group)) for group in groups)
     if apart < TELLS_APART or far <= near:
         beyond = farther(samples, floor, seed) and farther(samples, ceiling, seed)

@@ -2,9 +2,10 @@
 
 Words take the colour of the page (currentColor), the rest custom properties with fall-backs that are legible
 on white and on black: --chart-0 to --chart-4 (series; Okabe and Ito 2008, darkened where white asks for it),
---chart-grid. A file of its own follows the light or dark scheme. Drawings are 420 units wide, so that
-words keep 10.7 pixels on a screen of 360. Series differ in dashes and marks too. The same input gives the
-same bytes. Numbers that are not finite are refused (ValueError), as are those up to 0 on a log axis.
+--chart-grid; --chart-ground is what strong words stand on, so that no line crosses them. A file of its own
+follows the light or dark scheme. Drawings are 420 units wide, so that words keep 10.7 pixels on a screen of
+360. Series differ in dashes and marks too. The same input gives the same bytes. Numbers that are not finite
+are refused (ValueError), as are those up to 0 on a log axis.
 """
 
 import hashlib
@@ -167,7 +168,8 @@ def svg(title: str, about: str, body: Iterable[str], height: float) -> str:
     (ground, ink), (dark_ground, dark_ink) = GROUNDS.values()
     style = (
         "svg.chart text{fill:currentColor;font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}"
-        "svg.chart .soft{opacity:.8}svg.chart .strong{font-weight:600}"
+        "svg.chart .soft{opacity:.8}svg.chart .strong{font-weight:600;paint-order:stroke;"
+        "stroke:var(--chart-ground);stroke-width:5px;stroke-linejoin:round}"
         ".chart path,.chart rect{fill:none}"
         ".chart .grid{stroke:var(--chart-grid,currentColor);stroke-opacity:.16}"
         ".chart .axis{stroke:currentColor;stroke-opacity:.6}"
@@ -175,8 +177,9 @@ def svg(title: str, about: str, body: Iterable[str], height: float) -> str:
         ".chart .fill{fill:var(--c)}.chart .stroke,.chart .bar{stroke:var(--c);stroke-width:2}"
         ".chart .band{fill:var(--c);fill-opacity:.18}.chart .ring{stroke:currentColor;stroke-width:2}"
         f".chart .bar{{stroke-width:1.3}}{series}"
-        f"svg.chart:root{{background:{ground};color:{ink}}}"
-        f"@media(prefers-color-scheme:dark){{svg.chart:root{{background:{dark_ground};color:{dark_ink}}}}}"
+        f"svg.chart:root{{--chart-ground:{ground};background:{ground};color:{ink}}}"
+        "@media(prefers-color-scheme:dark){svg.chart:root{"
+        f"--chart-ground:{dark_ground};background:{dark_ground};color:{dark_ink}}}}}"
     )
     frame = f"-8 -6 {WIDTH + 16} {num(height + 12)}"
     return (
