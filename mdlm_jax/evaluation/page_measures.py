@@ -119,7 +119,7 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
     if measures:
         caption = (
             "All measures, as distances from the chapters it learned from; “farther off”: how often one of "
-            "its texts is farther from them than a piece of an unseen chapter, 50 % for texts that are like it"
+            "its texts is farther from them than a piece of an unseen chapter, half of the time where alike"
         )
         parts.append(table(caption, head, placed_rows(measures)))
     return section("style", "Is it the book’s voice?", *parts, *(variety(coherence) if coherence else ()))
