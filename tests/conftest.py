@@ -3,6 +3,7 @@
 This file runs before any test module is imported, and so before jax reads its environment.
 """
 
+import copy
 import importlib.metadata
 import os
 import re
@@ -184,6 +185,22 @@ def smoke_run(book, shared, child_env) -> Path:
         assert done.returncode == 0, done.stderr
 
     return once(workdir, train)
+
+
+@pytest.fixture(scope="session")
+def collected(smoke_run, tmp_path_factory) -> dict:
+    """What the report knows of the run, with an evaluation of made-up texts."""
+    from report_runs import whole
+
+    from mdlm_jax.evaluation.findings import collect
+
+    return collect(whole(smoke_run, tmp_path_factory.mktemp("page") / "run"))
+
+
+@pytest.fixture
+def found(collected) -> dict:
+    """A copy of it, to be changed."""
+    return copy.deepcopy(collected)
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,8 @@
 """What the page says of texts, copies and readers: the words fit the figures."""
 
-import copy
 import itertools
 
-import pytest
-from report_runs import whole
-
 from mdlm_jax.evaluation import page_measures, readers
-from mdlm_jax.evaluation.findings import collect
-
-
-@pytest.fixture(scope="module")
-def collected(smoke_run, tmp_path_factory):
-    return collect(whole(smoke_run, tmp_path_factory.mktemp("page") / "run"))
-
-
-@pytest.fixture
-def found(collected) -> dict:
-    return copy.deepcopy(collected)
 
 
 def test_readers_of_the_same_pairs_are_not_independent(found, tmp_path):

@@ -1,23 +1,7 @@
 """The first screen of the report: figures that differ look different, and thresholds are in words."""
 
-import copy
-
-import pytest
-from report_runs import whole
-
 from mdlm_jax.evaluation import findings, page
-from mdlm_jax.evaluation.findings import collect
 from mdlm_jax.evaluation.html_parts import WANTED, WORDS, checklist
-
-
-@pytest.fixture(scope="module")
-def collected(smoke_run, tmp_path_factory):
-    return collect(whole(smoke_run, tmp_path_factory.mktemp("first") / "run"))
-
-
-@pytest.fixture
-def found(collected) -> dict:
-    return copy.deepcopy(collected)
 
 
 def test_figures_that_differ_look_different():
