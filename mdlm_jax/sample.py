@@ -26,7 +26,7 @@ def run_command() -> int:
         return 0
     told, given, jobs = options.asked(a)
     if not (a.workdir / "config.json").exists():
-        raise SampleError(f"{no_run(a.workdir)}; launch.py makes one")
+        raise SampleError(no_run(a.workdir))
     print(f"loading {a.workdir} ...", file=sys.stderr, flush=True)
     from mdlm_jax.evaluation.candidates import generate
     from mdlm_jax.generation import finish, for_twin

@@ -69,7 +69,7 @@ def run_command() -> int:
     """Serves until a Ctrl-C. Raises UserErrors and OSErrors, a line each."""
     a = options.page_parser().parse_args()
     if not (a.workdir / "config.json").exists():
-        raise SampleError(f"{no_run(a.workdir)}; launch.py makes one")
+        raise SampleError(no_run(a.workdir))
     from mdlm_jax.ui.server import Server
 
     server = Server(a.host, a.port)

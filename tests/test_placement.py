@@ -40,10 +40,10 @@ def test_auc_counts_pairs_and_is_symmetric(low: np.ndarray, high: np.ndarray):
 def test_a_position_is_between_medians():
     floor, ceiling = np.linspace(0, 2, 21), np.linspace(10, 12, 21)
     for shift, position, said in (
-        (0, 0, "like the floor"),
+        (0, 0, "may be at the floor"),
         (-3, -0.3, "nearer than its own chapters"),
         (5, 0.5, "between"),
-        (10, 1, "like the ceiling"),
+        (10, 1, "may be at the ceiling"),
         (30, 3, "beyond the ceiling"),
     ):
         found = placed(floor + shift, floor, ceiling)
@@ -59,11 +59,11 @@ def test_verdicts_say_what_the_interval_holds():
         (-1.08, 2.99, "cannot be said"),
         (0.0, 1.0, "cannot be said"),
         (-20.0, -14.0, "nearer than its own chapters"),
-        (-1.0, 0.9, "like the floor"),
-        (-1.0, 0.0, "like the floor"),
+        (-1.0, 0.9, "may be at the floor"),
+        (-1.0, 0.0, "may be at the floor"),
         (0.1, 0.9, "between"),
-        (0.14, 1.03, "like the ceiling"),
-        (1.0, 5.0, "like the ceiling"),
+        (0.14, 1.03, "may be at the ceiling"),
+        (1.0, 5.0, "may be at the ceiling"),
         (1.01, 5.0, "beyond the ceiling"),
     ):
         assert verdict([low, high]) == said
@@ -73,8 +73,8 @@ def test_verdicts_say_what_the_interval_holds():
 @given(st.floats(-9, 9), st.floats(0, 9))
 def test_a_verdict_names_an_end_only_where_the_interval_holds_it(low: float, width: float):
     said, high = verdict([low, low + width]), low + width
-    assert (said == "like the floor") == (low <= 0 <= high < 1)
-    assert (said == "like the ceiling") == (0 < low <= 1 <= high)
+    assert (said == "may be at the floor") == (low <= 0 <= high < 1)
+    assert (said == "may be at the ceiling") == (0 < low <= 1 <= high)
     assert (said == "cannot be said") == (low <= 0 and high >= 1)
 
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_told_has_no_position():
     floor, far = np.linspace(0, 2, 21), np.linspace(10, 12, 21)
     same = placed(far, floor, floor + 0.2)
     assert same["verdict"] == FARTHER and same["position"] is None and same["auc"] < 0.75
-    assert same["samples_auc"] == 1  # that the samples are not like the floor is known all the same
+    assert same["samples_auc"] == 1  # that the samples are not may be at the floor is known all the same
     for some in (floor, floor - 9, floor + 0.5, np.concatenate([floor[:12], far[:9]])):
         assert placed(some, floor, floor + 0.2)["verdict"] == "not telling apart"
     assert placed(floor + 1.9, floor, floor - 9)["verdict"] == FARTHER

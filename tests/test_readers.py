@@ -55,7 +55,7 @@ def test_a_meaning_says_no_more_than_the_interval(pair):
 
 
 def test_how_many_answers_would_do():
-    assert "about 18 would be needed" in meaning(2, 4) and "about 18 would" in meaning(0, 0)
+    assert "about 18 would decide it" in meaning(2, 4) and "about 18 would" in meaning(0, 0)
     assert interval(9, 18)[1] < 0.75 <= interval(8, 16)[1]  # ENOUGH is the fewest
     for right, n in ((13, 20), (11, 20), (6, 10), (16, 25)):
         needed = int(meaning(right, n).partition("about ")[2].partition(" ")[0])

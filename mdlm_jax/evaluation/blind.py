@@ -21,7 +21,7 @@ from mdlm_jax.evaluation.summary import no_run
 from mdlm_jax.ui import cli, quiz
 from mdlm_jax.ui.progress import PlanProgress
 from mdlm_jax.ui.request import Request
-from mdlm_jax.ui.values import write_text
+from mdlm_jax.ui.values import holds_else, write_text
 
 Values = dict[str, Any]
 
@@ -122,6 +122,8 @@ def make_test(workdir: Path, data: Path, asked: Values) -> Values:
     """
     number: int = asked["pairs"]
     words: int = asked["words"]
+    if not (workdir / "report" / "report.json").exists():
+        print(f"{workdir} is not finished: what it has learned so far writes", file=sys.stderr)
     print(f"loading {workdir} ...", file=sys.stderr, flush=True)
     from mdlm_jax.evaluation.losses import dataset_of
     from mdlm_jax.evaluation.passages import check_room, matched, passages
@@ -234,10 +236,12 @@ def check(a: Any) -> None:
         readers.check_name(a.name)
     if a.page and (a.page.is_dir() or not a.page.absolute().parent.is_dir()):
         raise HumanError(f"--page: {a.page} cannot be written; name a file in a directory that exists")
+    if a.page and holds_else(a.page, quiz.SIGN):
+        raise HumanError(f"--page: {a.page.absolute()} holds something else; name another file")
     if a.page and a.page.suffix.lower() not in (".html", ".htm"):
         raise HumanError(f"--page: {a.page} is no name of a page; name a file that ends in .html")
     if not (a.workdir / "config.json").exists():
-        raise HumanError(f"{no_run(a.workdir)}; launch.py makes one")
+        raise HumanError(no_run(a.workdir))
 
 
 def run_command() -> None:

@@ -29,7 +29,7 @@ def _style(style: dict[str, Any]) -> list[dict[str, Any]]:
     told = f"its style is {'' if near else 'not '}for certain nearer to the book's than to another book's"
     if beyond:
         told = f"its style is farther off than another book's in: {', '.join(MEASURES[x] for x in beyond)}"
-    value, limit = (between[1], MIDDLE) if between else (None, None)
+    value, limit = (between[1], MIDDLE) if between and not beyond else (None, None)
     return [_check("style", near and not beyond, told, value, limit)]
 
 
@@ -63,7 +63,7 @@ def checks(
         good = verdict["interval"][1] < verdict["twin"]
         told = "better than its autoregressive twin" if good else "not better than its autoregressive twin"
         found.append(_check("beats_twin", good, told, value, verdict["twin"]))
-    if held_out:
+    if len(held_out) > 1:
         last, best = held_out[-1], min(held_out, key=lambda point: point["bits_per_byte"])
         good = last["bits_per_byte"] <= best["bits_per_byte"] + (last["bits_per_byte_se"] or 0.0)
         told = "training ended where it was best" if good else "training went on after it was best"

@@ -29,6 +29,7 @@ from mdlm_jax.ui.values import UserError, read_json
 
 SCHEMA_VERSION = 1
 MEASURED = SCHEMA["properties"]["evaluation"] | {"required": ["checkpoints", "delivered", "preset", "seed"]}
+MEND = "; make it again, or remove it"
 POINTS = 150  # of a stage's training curve
 
 
@@ -46,14 +47,15 @@ def _intact(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    found = read_json(path, RunError)
+    try:
+        found = read_json(path, RunError)
+    except RunError as error:
+        raise RunError(f"{error}{MEND}") from None
     absent = {k: v["absent"] for k, v in found.items() if isinstance(v, dict) and "absent" in v}
     found = {k: v for k, v in found.items() if k not in absent}
     if faults := mistakes(found, schema) + mistakes(absent, SCHEMA["properties"]["absent"], "$.absent"):
         more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
-        raise RunError(
-            f"{path} is damaged, or of another version: {faults[0]}{more}; make it again, or remove it"
-        )
+        raise RunError(f"{path} is damaged, or of another version: {faults[0]}{more}{MEND}")
     return found | ({"absent": absent} if absent else {})
 
 
@@ -110,6 +112,8 @@ def verdict(
     queries = [drawn[name]["log10_queries"] for name in ("training", "held_out") if name in drawn]
     medians = [10 ** min(float(np.median(each)), 300.0) for each in queries if each]
     others = {"ngram_5": ngram, "bz2": simple.get("bz2"), "xz": simple.get("xz"), "twin": twin}
+    there = [name for name in ("ngram_5", "bz2", "xz") if others[name]]
+    best = min(there, key=others.__getitem__, default=None)
     return {
         "kind": found["kind"],
         "bits_per_byte": value,
@@ -119,7 +123,8 @@ def verdict(
         **others,
         "choices": {"model": 2**value, "ngram_5": ngram and 2**ngram, "twin": twin and 2**twin},
         "answers": dict(zip(("training", "held_out"), medians, strict=False)),
-        "better_than_ngram": ngram and 1 - value / ngram,
+        "best_simple": best,
+        "better_than_simple": 1 - value / others[best] if best else None,
         "better_than_twin": twin and 1 - value / twin,
     }
 

@@ -46,15 +46,15 @@ def power(value: float | None) -> str:
     return exact(value, f"{mantissa} × 10<sup>{int(exponent)}</sup>")
 
 
-def about(value: float | None) -> str:
-    """A number to four digits, small or large."""
+def about(value: float | None, digits: int = 4) -> str:
+    """A number to so many digits, small or large."""
     if value is None:
         return "–"
     large = value and not 1e-3 <= abs(value) < 1e6
     return (
         power(value)
         if large
-        else exact(value, f"{value:,.4g}".replace("-", "−") if abs(value) < 1000 else f"{value:,.0f}")
+        else exact(value, f"{value:,.{digits}g}".replace("-", "−") if abs(value) < 1000 else f"{value:,.0f}")
     )
 
 
@@ -101,9 +101,10 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> s
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'
         for first, *rest in rows
     )
+    named = f'aria-label="{caption}"'
     return (
-        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table>'
-        f"<caption>{caption}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<p class="caption">{caption}</p><div class="scroll" role="region" {named} tabindex="0">'
+        f"<table {named}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
@@ -118,7 +119,7 @@ WANTED = {  # of thresholds, what was found and what is wanted, in words
     "precise": "to {}; {} wanted",
     "beats_twin": "{}; below {} wanted",
     "not_overfitted": "{}; {} at its best",
-    "style": "{}; below {} wanted",
+    "style": "its interval ends at {}; below {} wanted",
 }
 
 
@@ -142,11 +143,21 @@ WORDS = {  # of the page that are not everybody's, a line each
     "nats per token": "the same for each token (a word or a piece of one), in units of the natural logarithm",
     "perplexity": "among how many equally likely tokens, or words, one would have to choose to be as unsure; "
     "words are what stands between white space",
+    "95 %": "an interval that holds the true figure in nineteen of twenty measurements like this one",
+    "chapters": "validation and test chapters are both unseen; training may have stopped by the former, and "
+    "the latter were looked at once, at the end",
+    "weights": "what the model has learned, as numbers: averaged over its last steps, or those of the last",
     "settled": "measured again a while after the border of two stages, when the model has found its way",
-    "floor": "where the book’s own unseen chapters stand by a measure: nothing can be expected below it",
-    "ceiling": "where another book, or the same sentences shuffled, stands by it: no likeness is left",
-    "position": "where its texts stand between the two: 0 at the floor, 1 at the ceiling",
+    "floor": "by a measure of style, how far the book’s own unseen chapters are from those it learned from",
+    "ceiling": "how far another book is from them, or the same sentences in a shuffled order",
+    "position": "where its texts stand on that way: 0 at the floor, 1 at the ceiling. Below 0 they are "
+    "nearer than the book’s own chapters, as texts are that say the commonest things again and again: "
+    "nearer is not better. Above 1 they are farther off than the other book",
+    "Burrows’ Delta": "how much the use of the commonest words and marks differs, on the mean",
+    "function words": "the small words of grammar, such as the, of, and",
     "self-BLEU": "how far texts are made of the same runs of words as one another; higher is more alike",
+    "temperature": "how boldly it chooses words: below 1 the likelier ones gain. Top-p says "
+    "from how large a share, the likelier ones, it chooses at all",
     "FLOPs": "single calculations that training took, additions and multiplications",
 }
 

@@ -68,7 +68,7 @@ def by_sentence(records: list[Record], nats: np.ndarray) -> list[dict[str, float
 def dataset_of(workdir: Path, data: Path) -> Dataset:
     """The shards that the run was trained on. Raises LossesError when `data` holds others."""
     if not (workdir / "config.json").exists():
-        raise LossesError(f"{no_run(workdir)}; launch.py makes one")
+        raise LossesError(no_run(workdir))
     if not (data / "dataset.json").exists():
         raise LossesError(f"{data} has no dataset.json; name the shards of {workdir} with --data")
     dataset = open_dataset(data)

@@ -21,10 +21,11 @@ from mdlm_jax.evaluation.summary import no_run
 from mdlm_jax.run_directory import cache_compilations, model_hash
 from mdlm_jax.ui import cli
 from mdlm_jax.ui.progress import PlanProgress
-from mdlm_jax.ui.values import UserError, nearest, write_json
+from mdlm_jax.ui.values import UserError, holds_else, nearest, read_json, write_json
 
 SCHEMA_VERSION = 1
 BELOW = 4  # exit code of --strict where a threshold is not met
+ELSE = "{} holds something else; name another file with --out"
 SPLITS = {"validation": ("validation",), "test": ("test",), "both": ("validation", "test")}
 
 
@@ -96,6 +97,7 @@ def parser() -> cli.Parser:
     made.add_argument(
         "--out",
         type=Path,
+        default=argparse.SUPPRESS,
         help="the file to write, without a page (default: <workdir>/report/evaluation.json)",
     )
     made.add_argument("--data", type=Path, help="its shards, where they are not in <workdir>/data")
@@ -117,7 +119,7 @@ def run_command() -> int:
     if not first.startswith("-"):
         near = nearest(first, ["compare"]) or f"; did you mean --workdir {shlex.quote(first)}?"
         raise EvaluateError(f"unexpected argument {first}{near}")
-    given = parser().parse_args()
+    given = parser().parse_args(namespace=argparse.Namespace(out=None))
     if given.workdir is None:
         raise EvaluateError("the following option is required: --workdir RUN (--help lists the options)")
     given.preset = given.preset.lower().replace("-", "_")
@@ -128,7 +130,10 @@ def run_command() -> int:
         raise EvaluateError(f"--seed must be at least 0 and below 2**32, not {given.seed}")
     if given.strict and given.out:
         raise EvaluateError("--strict looks at what the page shows, and --out draws none; leave one out")
-    unread = [name for name in ("twin", "data", "out") if getattr(given, name)]
+    usual = parser().parse_args([])
+    names = ("preset", "split", "data", "twin", "seed")
+    changed = {n: str(getattr(given, n)) for n in names if getattr(given, n) != getattr(usual, n)}
+    unread = [*changed, *(["out"] if given.out else [])]
     if given.draw and unread:
         raise EvaluateError(f"--draw measures nothing; leave out --{unread[0]}")
     check_runs(given.workdir, *filter(None, [given.twin]))
@@ -137,12 +142,16 @@ def run_command() -> int:
     out = given.out or given.workdir / "report" / "evaluation.json"
     if given.out and (out.is_dir() or not out.parent.is_dir()):
         raise EvaluateError(f"--out: {out} cannot be written; name a file in a directory that exists")
+    if given.out and holds_else(out, '"schema_version"'):
+        raise EvaluateError(ELSE.format(out.absolute()))
     dataset = dataset_of(given.workdir, given.data or given.workdir / "data")
     if given.twin:
         beside_sections.check_twin(given.twin, dataset.info)
     splits, preset = SPLITS[given.split], PRESETS[given.preset]
     run = find(given.workdir, dataset, splits, given.seed, preset, given.twin)
     tempfile.TemporaryFile(dir=out.parent).close()  # what cannot be written is told before the work
+    if lesser := replaced(out, given.preset, given.split):
+        print(lesser, file=sys.stderr)
     print(f"evaluating {given.workdir} ...", file=sys.stderr, flush=True)
     cache_compilations(Path(__file__).resolve().parents[2] / ".jax_cache")
     progress = PlanProgress(0.0)
@@ -150,9 +159,6 @@ def run_command() -> int:
         made = evaluate(run, given.preset, progress)
     finally:
         progress.stop()
-    usual = parser().parse_args([])
-    names = ("preset", "split", "data", "twin", "seed")
-    changed = {n: str(getattr(given, n)) for n in names if getattr(given, n) != getattr(usual, n)}
     write_json(out, made | {"options": changed})
     for name, section in SECTIONS.items():
         why = made[name].get("absent")
@@ -164,11 +170,22 @@ def run_command() -> int:
     return told(given.workdir, given.strict)
 
 
+def replaced(out: Path, preset: str, split: str) -> str:
+    """A line where an evaluation that is there, of another preset or of other chapters, will be replaced."""
+    try:
+        old = read_json(out, EvaluateError)
+        before = old["preset"]["name"], old.get("options", {}).get("split", "both")
+    except (EvaluateError, KeyError, TypeError, AttributeError):  # none, or a damaged one: nothing is lost
+        return ""
+    told = f"this replaces an evaluation by --preset {before[0]} --split {before[1]}"
+    return f"{told}; Ctrl-C keeps it, and --out writes beside it" if before != (preset, split) else ""
+
+
 def check_runs(*paths: Path) -> None:
     """Refuses (EvaluateError) what is no run, with the nearest that is."""
     for path in paths:
         if not (path / "config.json").exists():
-            raise EvaluateError(f"{no_run(path)}; launch.py makes one")
+            raise EvaluateError(no_run(path))
 
 
 def told(workdir: Path, strict: bool) -> int:
@@ -180,7 +197,7 @@ def told(workdir: Path, strict: bool) -> int:
     checked = found["checks"]
     if strict:
         checked = [*checked, *thresholds.unmeasured(checked, found["verdict"].get("kind"))]
-    print("\n".join(thresholds.lines(checked)))
+    print("".join(f"{line}\n" for line in thresholds.lines(checked)), end="")
     print(f"The page: {workdir / 'report' / 'index.html'}")
     return 0 if all(x["passed"] for x in checked) or not strict else BELOW
 
@@ -189,14 +206,15 @@ def compare_command(argv: list[str]) -> None:
     """Writes the page that has runs side by side. Raises UserErrors and OSErrors, a line each."""
     made = cli.Parser(prog="python -m mdlm_jax.evaluate compare", description="Runs side by side, on a page.")
     made.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="two or more")
-    made.add_argument("--out", type=Path, default=Path("comparison.html"), help="the page to write")
+    page = Path("comparison.html")
+    made.add_argument("--out", type=Path, default=page, help=f"the page to write (default: {page})")
     given = made.parse_args(argv)
     if len(given.runs) < 2:
         raise EvaluateError("compare needs two runs or more")
     if given.out.is_dir() or not given.out.parent.is_dir():
         raise EvaluateError(f"--out: {given.out} cannot be written; name a file in a directory that exists")
-    if given.out.exists() and TOP not in given.out.read_text(encoding="utf-8", errors="replace"):
-        raise EvaluateError(f"{given.out.absolute()} holds something else; name another file with --out")
+    if holds_else(given.out, TOP):
+        raise EvaluateError(ELSE.format(given.out.absolute()))
     check_runs(*given.runs)
     write_comparison(given.runs, given.out)
     print(f"The page: {given.out.absolute()}")

@@ -27,6 +27,12 @@ from mdlm_jax.evaluation.svg import escaped
 
 Findings = Mapping[str, Any]
 SHOWN, LINES = 560, 14  # characters and lines of the sample on the first screen
+PROSE = 80  # characters from which on a paragraph is no heading, and may begin with a large letter
+SIMPLE = {
+    name: f"{told}, the best of the simple models"
+    for name, told in {"ngram_5": "counting runs of five bytes", "bz2": "bzip2", "xz": "xz"}.items()
+}
+ABSENT = {"twin": "an autoregressive twin", "human": "readers", "samples": "texts", "memory": "copying"}
 KINDS = {
     "bound": "at most",
     "exact": "exactly",
@@ -68,7 +74,9 @@ def headline(found: Findings) -> str:
     """The first screen."""
     run, verdict, evaluation = found["run"], found["verdict"], found["evaluation"]
     rows = [("Model", f"{kind_of(run)} with {count(run['parameters'])} weights, trained on this book alone")]
-    hero = f'<p class="absent">This run has no figures yet: its training is {escaped(run["state"])}.</p>'
+    goes_on = typed(shlex.join(["python", "launch.py", "--workdir", run["path"]]))
+    hero = f'<p class="absent">This run has no figures yet: its training is {escaped(run["state"])}.'
+    hero += f" It goes on with</p><pre>{goes_on}</pre>"
     if verdict:
         bound = verdict["kind"] == "bound"
         interval = ends(verdict["interval"]) + " (95 %)" if bound else "known exactly"
@@ -78,7 +86,7 @@ def headline(found: Findings) -> str:
             f"unseen chapters ({most}lower is better); {interval}</small></p><p>{in_words(verdict)}</p>"
         )
         both = [
-            compared(verdict["better_than_ngram"], "counting runs of five bytes"),
+            compared(verdict["better_than_simple"], SIMPLE.get(verdict["best_simple"], "")),
             compared(verdict["better_than_twin"], "its autoregressive twin"),
         ]
         rows.append(("Beside others", "; ".join(filter(None, both))))
@@ -90,12 +98,13 @@ def headline(found: Findings) -> str:
         rows.append(("Readers", page_measures.human_in_words(evaluation["human"])))
     left = hero + facts(rows)
     texts = first_texts(found)
-    right = f'<p class="absent">No text of it yet: {EVALUATE.format(where="this run")}</p>'
+    right = f'<p class="absent">No text of it yet: {EVALUATE.format(where="this run")}</p>' * bool(verdict)
     if texts:
         text = "\n".join(texts[0].strip().split("\n")[:LINES])
         cut = text if len(text) <= SHOWN else text[:SHOWN].rsplit(" ", 1)[0] + " …"
         shown = quoted(cut.strip(), run["language"])
-        shown = f'<div class="initial">{shown}</div>' if cut.strip()[:1].isupper() else shown
+        prose = cut.strip()[:1].isupper() and len(cut.strip().partition("\n")[0]) > PROSE
+        shown = f'<div class="initial">{shown}</div>' if prose else shown
         right = f'<p class="origin">It wrote, unedited:</p>{shown}'
     right += checklist(found["checks"])
     return f'<div class="verdict"><div>{left}</div><div>{right}</div></div>'
@@ -145,7 +154,7 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
     """l(t), the simpler models, and every figure of the evaluation."""
     causal = found["run"]["causal"]
     figures = found["evaluation"].get("likelihood", {}).get("figures", [])
-    head = ["checkpoint", "weights", "chapters", "figure", "bits per byte", "95 %"]
+    head = ["checkpoint", term("weights"), term("chapters"), "figure", "bits per byte", term("95 %")]
     head += [term("perplexity", "per token"), "per word"]
     rows = [
         [
@@ -162,23 +171,24 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
     ]
     noise = (
         "What a hidden word-piece costs when this share of the text around it is hidden too. With little "
-        "hidden the model only fills a gap; with all hidden it must invent. The mean of the curve is the "
-        "figure above."
+        "hidden the model only fills a gap; with all hidden it must invent. The mean of the curve, turned "
+        "into bits per byte, is the figure above."
     )
     others = (
         "A byte takes eight bits in a file. The fewer bits a model needs for a byte of unseen chapters, "
-        "the better it foresees them. Two of the others are programs that pack files, bzip and xz, which "
+        "the better it foresees them. Two of the others are programs that pack files, bzip2 and xz, which "
         "were given the training chapters first."
     )
     told = (
         "<p>The figure of a diffusion model is a bound: the true cost is at most that, since it can be "
         "reckoned in any order of writing and the bound is the mean over all of them. Reading from left to "
-        "right is one order, which can be reckoned exactly.</p>"
+        "right is one order, which can be reckoned exactly; alone it may cost more or less than the "
+        "mean.</p>"
     )
     return section(
         "likelihood",
         "How well it foresees unseen chapters",
-        "" if causal else told,
+        "" if causal or not found["verdict"] else told,
         pair(figure(svg.get("comparison"), others), figure(svg.get("noise"), noise)),
         table("Every checkpoint; the last columns are perplexities", head, rows) if rows else "",
     )
@@ -241,8 +251,17 @@ def spent(found: Findings, svg: Mapping[str, str]) -> str:
         "What it cost",
         told,
         figure(svg.get("cost"), caption, "single"),
-        table("Training", ["stage", "steps", "readings", "tokens", term("FLOPs"), "seconds in steps"], rows),
+        table(
+            "Training; the clock goes on while something is compiled",
+            ["stage", "steps", "readings", "tokens", term("FLOPs"), "seconds in steps"],
+            rows,
+        ),
     )
+
+
+def typed(command: str) -> str:
+    """A command whose words stay whole where a line breaks, as HTML."""
+    return " ".join(f"<span>{escaped(word)}</span>" for word in command.split(" "))
 
 
 def again(found: Findings) -> str:
@@ -267,11 +286,13 @@ def again(found: Findings) -> str:
         lines.append(("weights", said(hashes)))
     seeds = f"training {count(run['seed'])}, split of the chapters {count(run['split_seed'])}"
     seeds += f", evaluation {count(made['seed'])}" if made else ""
-    absent = "".join(f"<li>{said(name)}: {said(why)}</li>" for name, why in found["absent"].items())
+    absent = "".join(
+        f"<li>{escaped(ABSENT.get(name, name))}: {said(why)}</li>" for name, why in found["absent"].items()
+    )
     return section(
         "again",
         "How to do it again",
-        f"<pre>{escaped(chr(10).join(commands))}</pre>" if commands else "",
+        f"<pre>{chr(10).join(map(typed, commands))}</pre>" if commands else "",
         facts([("seeds", seeds), *lines]),
         f'<p class="note">Not in this report:</p><ul class="note">{absent}</ul>' if absent else "",
         '<p class="note">Every number of this page is in report/index.json with all its digits, every chart '

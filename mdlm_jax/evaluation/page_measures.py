@@ -24,7 +24,9 @@ from mdlm_jax.evaluation.readers import SHARED
 from mdlm_jax.evaluation.svg import escaped
 
 FROM = {"held_out": "of unseen chapters", "train": "of chapters it learned from"}
+NEVER = 1e12  # answers that nobody will draw
 RUNS = {"5": "five words", "8": "eight words", "13": "thirteen words"}
+GLOSSED = {"delta": "Burrows’ Delta", "function_words": "function words"}
 COPYING = {
     "memorised": "it recites the book",
     "some copying": "it copies now and then",
@@ -49,9 +51,8 @@ def style_in_words(style: Mapping[str, Any]) -> str:
         told = f"{num(style['overall'], 2)} ({ends([low, high], 2)})"
         told += f", where 0 is the book’s own unseen chapters and 1 another book: {near}"
     if style["beyond"]:
-        told += (
-            f"; farther off than both in: {', '.join(escaped(MEASURES[name]) for name in style['beyond'])}"
-        )
+        names = ", ".join(escaped(MEASURES[name]) for name in style["beyond"])
+        told += f"; but farther off than both in: {names}"
     return told
 
 
@@ -67,16 +68,16 @@ def placed_rows(measures: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, x in measures.items():
         spans = [
-            f"{about(x[end]['p10'])} to {about(x[end]['p90'])}" if x[end] else "–"
+            f"{about(x[end]['p10'], 3)} to {about(x[end]['p90'], 3)}" if x[end] else "–"
             for end in ("floor", "ceiling")
         ]
-        cells = [about(x["value"]), *spans, num(x["position"], 2)]
+        known = escaped(MEASURES[name])
+        cells = [escaped(x["verdict"]), about(x["value"], 3), *spans, num(x["position"], 2)]
         cells += [
             ends(x["interval"], 2) if x["interval"] else "–",
             percent(x["samples_auc"] if all(x["pieces"][:2]) else None, 0),
         ]
-        cells += [escaped(x["verdict"])]
-        rows.append([escaped(MEASURES[name]), *cells])
+        rows.append([term(GLOSSED[name], known) if name in GLOSSED else known, *cells])
     return rows
 
 
@@ -92,13 +93,14 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         "the farthest tenth on either side; whether its texts can be told from the book, the verdict in the "
         "table says."
     )
-    head = ["measure", "samples", f"unseen chapters ({term('floor')})"]
-    head += [f"another book ({term('ceiling')})", term("position"), "95 %", "farther off", "verdict"]
+    head = ["measure", "verdict", "samples", f"unseen chapters ({term('floor')})"]
+    head += [f"another book ({term('ceiling')})", term("position"), term("95 %"), "farther off"]
     if own:
         told = f"No figure for the whole: {escaped(own['reason'] or '')}"
         if own["overall"] is not None:
             told = (
-                f"On the way from the book itself (0) to {said(own['other_book'])} (1) its texts stand at "
+                f"On the way from the book itself (0) to {said(own['other_book'])} (1), which comes with "
+                "this program as a yardstick, its texts stand at "
                 f"{num(own['overall'], 2)} (95 %: {ends(own['overall_interval'], 2)}), the median of the "
                 "measures that tell the two apart, where nearer than the book’s own chapters counts as 0, in "
                 f"texts of {count(own['words'])} words"
@@ -112,7 +114,7 @@ def style(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
             "pages with their sentences shuffled.",
             "" if own else "single",
         )
-        head[3] = f"another book, or shuffled ({term('ceiling')})"
+        head[4] = f"another book, or shuffled ({term('ceiling')})"
         measures |= {name: coherence[name] for name in ("adjacent", "entities")}
     drawn = figure(svg.get("style"), caption, "" if lower else "single")
     parts.append(pair(drawn, lower) if drawn and lower else drawn + lower)
@@ -129,7 +131,7 @@ def variety(coherence: Mapping[str, Any]) -> list[str]:
     """Tables of the order of sentences, of texts together, and of what each text says again."""
 
     def spread(x: Mapping[str, Any] | None) -> str:
-        return f"{about(x['p10'])} to {about(x['p90'])}" if x else "–"
+        return f"{about(x['p10'], 3)} to {about(x['p90'], 3)}" if x else "–"
 
     orders = {MEASURES[name]: coherence[name].get("own_order") for name in ("adjacent", "entities")}
     order = [
@@ -140,7 +142,7 @@ def variety(coherence: Mapping[str, Any]) -> list[str]:
     together = [
         [
             TOGETHER[name],
-            about(x["samples"]),
+            about(x["samples"], 3),
             spread(x["book"]),
             WORSE.get(name, "lower"),
             escaped(x["verdict"]),
@@ -172,7 +174,7 @@ TOGETHER = {
 WORSE = {"self_bleu_4": "higher"}
 WITHIN = {
     "repeated_4": "share of runs of four words that stood in it before",
-    "longest_repeat": "most words said again at once",
+    "longest_repeat": "most words said again at once (in “I see, I see” two)",
 }
 
 
@@ -214,7 +216,8 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         if len(half := found["verdict"].get("answers", {})) == 2:
             told += (
                 f"<p>Half of the passages it learned from would come back within {power(half['training'])} "
-                f"answers, half of those it never saw within {power(half['held_out'])}.</p>"
+                f"answers, half of those it never saw within {power(half['held_out'])}"
+                f"{': practically never' * (min(half.values()) > NEVER)}.</p>"
             )
     rows = [
         [
@@ -230,7 +233,7 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         "Did it learn the book by heart?",
         f"<p>{memory_in_words(own).capitalize()}.</p>",
         figure(svg.get("memory"), caption, "single")
-        or "<p>No span of eight words or more stands in the book.</p>" * (not any(own["map"])),
+        or "<p>No span of eight words or more of its texts stands in the book.</p>" * (not any(own["map"])),
         "<h3>Where the longest stand in the book</h3>" * bool(items),
         f'<ol class="places">{"".join(items)}</ol>' if items else "",
         told,
@@ -281,7 +284,7 @@ def samples(found: Mapping[str, Any]) -> str:
     )
     settings = own["settings"]
     drawn = f"sampler {escaped(settings['sampler'])}, {count(settings['steps'])} steps"
-    drawn += f", temperature {num(settings['temperature'], 2)}, top-p {num(settings['top_p'], 2)}"
+    drawn += f", {term('temperature')} {num(settings['temperature'], 2)}, top-p {num(settings['top_p'], 2)}"
     return section(
         "samples",
         "What it writes",

@@ -128,4 +128,4 @@ def verdict(between: Sequence[float] | None) -> str:
         return "nearer than its own chapters"
     if low > 1:
         return BEYOND
-    return "like the floor" if low <= 0 else "like the ceiling" if high >= 1 else "between"
+    return "may be at the floor" if low <= 0 else "may be at the ceiling" if high >= 1 else "between"

@@ -62,7 +62,7 @@ def meaning(right: int, answers: int, who: str = "You") -> str:
         "reversed": f"{who} took the run's text for the book more often than chance (50 %) would.",
         "alike": f"{who} could not tell them apart: chance (50 %) is in the interval, three right in four "
         "(75 %) is not.",
-        "": f"Too few answers to say: at this share about {needed} would be needed.",
+        "": f"Too few answers to say whether it can be told: at this share about {needed} would decide it.",
     }[decided(right, answers)]
 
 

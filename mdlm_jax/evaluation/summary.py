@@ -98,7 +98,7 @@ def no_run(path: Path) -> str:
     folders = [folder for folder in (path.parent, Path("runs")) if folder.is_dir()]
     beside = [str(run) for folder in folders for run in sorted(filter(is_run, folder.iterdir()))]
     near = nearest(str(path), beside) or nearest(f"runs/{path}", beside)
-    return clean(f"{path} is not a run directory (it has no config.json){near}")
+    return clean(f"{path} is not a run directory (it has no config.json; launch.py makes one){near}")
 
 
 def read(path: Path) -> dict[str, Any]:

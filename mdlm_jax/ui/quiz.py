@@ -20,6 +20,7 @@ from mdlm_jax.ui.terminal import MEASURE, Keys, interactive
 BESIDE = 84  # columns from which two texts stand side by side
 QUESTION = "Which one is the book?"
 CHOICES = {"1": 1, "2": 2, "s": 0, "S": 0}
+SIGN = f"<title>{QUESTION}</title>"  # stands on every page of a test
 PAGE = Path(__file__).parent / "quiz_page"
 
 

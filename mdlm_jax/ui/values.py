@@ -47,6 +47,11 @@ def read_json(path: Path, error: type[UserError], absent: str = "") -> dict[str,
         raise error(f"cannot read {path}: {fault}") from None
 
 
+def holds_else(path: Path, sign: str) -> bool:
+    """Whether a file is there in whose text `sign` is not: somebody else's, not to be replaced."""
+    return path.exists() and sign not in path.read_text(encoding="utf-8", errors="replace")
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """ "; did you mean X?" with the nearest of `names`, or nothing."""
     near = difflib.get_close_matches(name, list(names), 1)
