@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from report_runs import whole
 
+from mdlm_jax.evaluation import findings
 from mdlm_jax.evaluation.report_files import drawn, write_report
 from mdlm_jax.ui.values import UserError
 
@@ -29,6 +30,14 @@ def test_a_damaged_file_is_named_with_its_field(run):
         evaluation["style"]["overall"] = "near"
         return "evaluation.json", json.dumps(evaluation)
 
+    def strange(report, evaluation):
+        evaluation["style"]["measures"]["charm"] = evaluation["style"]["measures"]["delta"]
+        return "evaluation.json", json.dumps(evaluation)
+
+    def strange_together(report, evaluation):
+        evaluation["coherence"]["together"]["distinct_9"] = evaluation["coherence"]["together"]["distinct_1"]
+        return "evaluation.json", json.dumps(evaluation)
+
     def no_weights(report, evaluation):
         figure = report["test"] | {"checkpoint": "x/1", "split": "test", "interval_95": {}}
         evaluation["likelihood"] = {"simple_models": {}, "figures": [figure]}
@@ -50,6 +59,8 @@ def test_a_damaged_file_is_named_with_its_field(run):
         (no_stages, "$.samples: no stages"),
         (a_word, "$.style.overall"),
         (no_preset, "$: no preset"),
+        (strange, "charm is not in the schema"),
+        (strange_together, "distinct_9 is not in the schema"),
         (no_weights, "$.likelihood.figures[0]: no weights"),
         (a_reason, "$.absent.cost"),
         (a_number, "$.test"),
@@ -69,3 +80,40 @@ def test_a_damaged_file_is_named_with_its_field(run):
         (run / "human" / "answers.jsonl").write_text(text)
         with pytest.raises(UserError, match=r"answers\.jsonl, line 1 is no answer"):
             write_report(run)
+
+
+def test_a_damaged_command_is_left_out(run):
+    """The page is about the figures; it says the command where it can be read."""
+    for text in ("python launch.py --workdir 'runs/half of a na", "\x00\x00"):
+        (run / "command.txt").write_text(text)
+        write_report(run)
+    (run / "command.txt").write_bytes(b"python \xff")
+    assert write_report(run)["run"]["command"] is None
+
+
+def test_the_title_is_that_of_the_data(run):
+    info = json.loads((run / "dataset.json").read_text())
+    for own, found, said in (
+        ("Emma", "x", "Emma"),
+        (None, "Emma, a novel", "Emma, a novel"),
+        (None, None, "Book"),
+    ):
+        info["book"] |= {"name": "book.txt", "title": found}
+        info["book"]["documents"][0]["title"] = own
+        (run / "dataset.json").write_text(json.dumps(info))
+        assert findings.collect(run)["run"]["book"] == said
+    info["book"]["documents"] *= 2
+    (run / "dataset.json").write_text(json.dumps(info))
+    assert findings.collect(run)["run"]["books"] == 2
+
+
+def test_answers_are_of_the_passages_they_are_said_to_be():
+    report = {"test": {"kind": "exact", "bits_per_byte": 2.0}}
+    drawn = {"training": {"log10_queries": [1.0, 3.0]}, "held_out": {"log10_queries": [9.0]}}
+    for name, other in (("training", "held_out"), ("held_out", "training")):
+        evaluation = {"memory": {"extraction": drawn | {name: {"log10_queries": []}}}}
+        made = findings.verdict(report, evaluation, {})["answers"]
+        assert made == {other: 10.0 ** (2 if other == "training" else 9)}
+    assert findings.verdict(report, {"memory": {"extraction": drawn}}, {})["answers"] == {
+        "training": 100.0, "held_out": 1e9
+    }  # fmt: skip

@@ -107,8 +107,7 @@ def verdict(
     ngram = simple.get("ngram_5", (report.get("ngram_5_bits_per_byte") or {}).get("test"))
     twin = (evaluation.get("twin", {}).get("test") or {}).get("bits_per_byte")
     drawn = evaluation.get("memory", {}).get("extraction") or {}
-    queries = [drawn[name]["log10_queries"] for name in ("training", "held_out") if name in drawn]
-    medians = [10 ** min(float(np.median(each)), 300.0) for each in queries if each]
+    queries = {name: drawn[name]["log10_queries"] for name in ("training", "held_out") if name in drawn}
     others = {"ngram_5": ngram, "bz2": simple.get("bz2"), "xz": simple.get("xz"), "twin": twin}
     return {
         "kind": found["kind"],
@@ -118,7 +117,7 @@ def verdict(
         "exact_left_to_right": exact["bits_per_byte"] if exact else None,
         **others,
         "choices": {"model": 2**value, "ngram_5": ngram and 2**ngram, "twin": twin and 2**twin},
-        "answers": dict(zip(("training", "held_out"), medians, strict=False)),
+        "answers": {name: 10 ** min(float(np.median(x)), 300.0) for name, x in queries.items() if x},
         "better_than_ngram": ngram and 1 - value / ngram,
         "better_than_twin": twin and 1 - value / twin,
     }
@@ -136,8 +135,9 @@ def _title(name: str) -> str:
 def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
     """What the run is: its book, network, plan and command."""
     info, split = dataset.info, dataset.info["split"]
-    book, command = info["book"], workdir / "command.txt"
-    words = shlex.split(command.read_text(encoding="utf-8")) if command.exists() else []
+    book, words = info["book"], list[str]()
+    with contextlib.suppress(OSError, ValueError):  # it is told where it is whole
+        words = shlex.split((workdir / "command.txt").read_text(encoding="utf-8"))
     documents = book.get("documents") or [{}]
     network = config.model
     return {
@@ -145,7 +145,10 @@ def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
         "path": str(workdir),
         "state": (_json(workdir / "STATUS.json") or {}).get("state", "unknown"),
         "causal": network.causal,
-        "book": (documents[0].get("title") if len(documents) == 1 else None) or _title(book["name"]),
+        "book": (documents[0].get("title") if len(documents) == 1 else None)
+        or book.get("title")
+        or _title(book["name"]),
+        "books": len(documents),
         "bytes": book["bytes"],
         "sha256": book["sha256"],
         "language": (info.get("language") or {}).get("code"),
