@@ -117,3 +117,22 @@ def test_answers_are_of_the_passages_they_are_said_to_be():
     assert findings.verdict(report, {"memory": {"extraction": drawn}}, {})["answers"] == {
         "training": 100.0, "held_out": 1e9
     }  # fmt: skip
+
+
+def test_a_run_with_patience_is_judged_by_the_weights_that_it_gives(run):
+    """Not by those of after its best."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = [line for line in lines if line["kind"] == "validation"][-1]
+    later = best | {"bits_per_byte": 9.0, "step": best["step"] + 9, "total_step": best["total_step"] + 9}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, later]))
+
+    def judged() -> bool:
+        return {x["name"]: x["passed"] for x in findings.collect(run)["checks"]}["not_overfitted"]
+
+    assert judged()
+    report = json.loads((run / "report" / "report.json").read_text())
+    stage = report["checkpoint"].partition("/")[0]
+    (run / "report" / "report.json").write_text(
+        json.dumps(report | {"checkpoint": f"{stage}/{later['step']}"})
+    )
+    assert not judged()

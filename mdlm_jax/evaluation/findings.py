@@ -126,7 +126,7 @@ def verdict(
 def _title(name: str) -> str:
     """Of a book without one: that of a book that is here, else by its file's name."""
     for title, path in OTHERS.items():
-        if path.name == name:
+        if path.name == name and path.parent.name == "books":  # nobody else's alice.txt
             return title
     words = Path(name).stem.replace("_", " ").strip() or name
     return words[:1].upper() + words[1:]
@@ -214,7 +214,10 @@ def collect(workdir: Path, damaged: list[str] | None = None) -> dict[str, Any]:
     own = [x for x in figures if (x["checkpoint"], x["weights"]) == (evaluation.get("delivered"), "ema")]
     delivered = {(x["split"], x["kind"]): x for x in own}
     drawn, found = curves(lines, config), verdict(report, evaluation, delivered)
-    last = [x for x in drawn["held_out"] if x["stage"] == len(config.stages) - 1]
+    final, given = len(config.stages) - 1, str(report.get("checkpoint")).rpartition("/")[2]  # its step
+    own = [x for x in lines if (x["kind"], x["stage"], str(x["step"])) == ("validation", final, given)]
+    end = own[-1]["total_step"] if own else math.inf  # with patience training goes on after it
+    last = [x for x in drawn["held_out"] if x["stage"] == final and x["total_step"] <= end]
     return {
         "schema_version": SCHEMA_VERSION,
         "run": about(workdir, config, dataset),
