@@ -234,6 +234,17 @@ def test_a_name_stands_clear_of_a_level_where_there_is_room():
         assert not any(y + 3 - (svg.LINE - 3) < v < y + 3 for v in levels)
 
 
+def test_a_series_keeps_the_look_it_is_given():
+    made = lines("t", "a", PLAIN, PLAIN, [Series("s", [(0, 1), (1, 2)], look=4), Series("r", [(0, 2)])])
+    root = parsed(made)
+    titles = {
+        e.find("{*}title").text: e.get("class")
+        for e in tagged(root, "path")
+        if e.find("{*}title") is not None
+    }
+    assert titles["s: 0, 1"] == "s4 stroke" and titles["r: 0, 2"] == "s1 fill"
+
+
 def test_an_error_bar_is_as_long_on_either_side():
     root = parsed(lines("t", "a", PLAIN, PLAIN, [Series("s", [(1, 5), (2, 7)], errors=[1.0, 0.0])]))
     bars_drawn = [e.get("d") for e in tagged(root, "path") if e.get("class") == "s0 bar"]

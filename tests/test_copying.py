@@ -115,8 +115,9 @@ def test_intervals_of_chapters_are_of_stretches_of_them():
     """Words that follow one another are copied together: they are no thousands of draws."""
     train = {0: " ".join(f"a{i}" for i in range(400))}
     held_out = {1: " ".join([*(f"a{i}" for i in range(300)), *(f"b{i}" for i in range(2700))])}
-    share = memory_figures(["no word of it"], train, held_out)["shares"]["8"]["held_out"]
-    low, high = share["interval"]
+    found = memory_figures([train[0]] * 5, train, held_out)["shares"]["8"]
+    share, (low, high) = found["held_out"], found["held_out"]["interval"]
+    assert found["difference"] == pytest.approx([1 - high, 1 - low])  # the samples' share is 1 in every draw
     assert share["share"] == pytest.approx(293 / 2993) and low < 0.03 and high > 0.2
 
 

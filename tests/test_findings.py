@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from report_runs import whole
 
-from mdlm_jax.evaluation import findings
+from mdlm_jax.evaluation import findings, readers
 from mdlm_jax.evaluation.report_files import drawn, write_report
 from mdlm_jax.ui.values import UserError
 
@@ -123,8 +123,9 @@ def test_a_run_with_patience_is_judged_by_the_weights_that_it_gives(run):
     """Not by those of after its best."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = [line for line in lines if line["kind"] == "validation"][-1]
+    early = best | {"bits_per_byte": 0.5, "stage": 0, "total_step": 1, "step": 1}  # other text: no best of it
     later = best | {"bits_per_byte": 9.0, "step": best["step"] + 9, "total_step": best["total_step"] + 9}
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, later]))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [early, *lines, later]))
 
     def judged() -> bool:
         return {x["name"]: x["passed"] for x in findings.collect(run)["checks"]}["not_overfitted"]
@@ -136,3 +137,38 @@ def test_a_run_with_patience_is_judged_by_the_weights_that_it_gives(run):
         json.dumps(report | {"checkpoint": f"{stage}/{later['step']}"})
     )
     assert not judged()
+
+
+def test_the_figures_of_the_verdict_are_those_of_the_averaged_weights_that_are_given(run):
+    evaluation = json.loads((run / "report" / "evaluation.json").read_text())
+    report, given = json.loads((run / "report" / "report.json").read_text()), evaluation["delivered"]
+    several = ((given, "ema", 1.25), (given, "params", 9.0), ("1_x/9", "ema", 9.0))
+    names = ("nats_per_token", "bits_per_byte", "token_perplexity", "word_perplexity")
+    ends = (("standard_error", 0.1), ("interval_95", [1.0, 2.0]))
+    figures = [
+        report["test"] | {"checkpoint": where, "weights": weights, "split": "test", "bits_per_byte": value}
+        | {key: dict.fromkeys(names, end) for key, end in ends}
+        for where, weights, value in several
+    ]  # fmt: skip
+    evaluation["likelihood"] = {"simple_models": {}, "figures": figures}
+    (run / "report" / "evaluation.json").write_text(json.dumps(evaluation))
+    assert findings.collect(run)["verdict"]["bits_per_byte"] == 1.25
+
+
+def test_readers_who_came_later_are_not_absent(run):
+    evaluation = json.loads((run / "report" / "evaluation.json").read_text())
+    evaluation |= {"human": {"absent": "nobody was asked yet"}, "twin": {"absent": "no twin was named"}}
+    (run / "report" / "evaluation.json").write_text(json.dumps(evaluation))
+    assert findings.collect(run)["absent"].keys() == {"human", "twin", "cost"}
+    asked = {"seed": 0, "pairs": 1, "words": 5, "from": "held_out", "texts": "ema"}
+    pairs = [{"book": "b", "run": "r", "answer": 1}]
+    test = readers.save_test(run, {"asked": asked, "checkpoint": None, "pairs": pairs})
+    readers.answer(run, test, "Ann", 0, 1, 1.0)
+    assert findings.collect(run)["absent"].keys() == {"twin", "cost"}
+
+
+def test_chapters_that_were_kept_from_it_are_counted(run):
+    told = findings.collect(run)["run"]
+    split = json.loads((run / "dataset.json").read_text())["split"]["chapters"]
+    assert told["held_out"] == len(split["validation"]) + len(split["test"])
+    assert told["all_chapters"] - told["held_out"] == len(split["train"])

@@ -50,6 +50,8 @@ def test_a_threshold_shows_what_it_compares():
         assert made[name]["value"] == 2.02 and not made[name]["passed"]
         assert "not clearly better than" in made[name]["text"]
         assert "(up to 2.02; below 2.01 wanted)" in plain(checklist([made[name]]))
+        assert 'class="warn"' in checklist([made[name]])
+        assert 'class="pass"' in checklist([made[name] | {"passed": True}])
 
 
 def test_a_state_is_text_and_no_figures_are_said(found):
@@ -130,6 +132,7 @@ def test_readers_alone_are_no_evaluation(found):
 
 
 def test_a_language_that_is_not_known_is_none():
+    assert 'lang="&quot;&gt;x"' in quoted("y", '">x')
     assert (
         'lang=""' in quoted("x", "other")
         and 'lang=""' in quoted("x", None)

@@ -166,3 +166,4 @@ def test_what_says_nothing_is_left_out():
     assert spread(found) == spread([1, 2]) and spread([]) is None and spread([np.nan]) is None
     assert auc(found, [np.nan, 3]) == 1 and auc([np.nan], [1]) == 0.5
     assert interval(np.array([np.nan, np.inf])) is None
+    assert interval(np.array([np.nan, *range(1001)])) == [25, 975]
