@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdlm_jax.evaluation import svg
+from mdlm_jax.evaluation import charts, svg
 from mdlm_jax.evaluation.charts import Interval, Series, bars, intervals, lines, strip
 from mdlm_jax.evaluation.svg import Axis, Scale, labels, ticks, told
 
@@ -211,6 +211,45 @@ def test_the_interval_of_a_bar_is_drawn_where_it_is():
         pytest.approx(0.5 * unit, abs=0.02),
         pytest.approx(3 * unit, abs=0.05),
     )
+
+
+def test_names_below_a_strip_stand_clear_of_one_another():
+    places = [(0.1, "the first chapter"), (0.15, "the second"), (0.9, "x")]
+    assert {"the first chapter", "x"} == set(words(parsed(strip("t", "a", PLAIN, [1.0], places)))[1:])
+
+
+def test_a_name_stands_clear_of_a_level_where_there_is_room():
+    """And rather on a line of points than on a dashed one."""
+    point, level, dashed = (0, 0, 10, 10), (0, 4, 10, 6), (20, 0, 22, 10)
+    assert charts._free([(0, 0, 9, 9), (30, 0, 39, 9)], [point, level]) == (30, 0, 39, 9)
+    assert charts._free([(15, 0, 24, 9), (0, 0, 9, 9)], [point, level], [dashed]) == (0, 0, 9, 9)
+    curve = [Series("s", [(0, 0), (10, 10)])]
+    made = parsed(lines("t", "a", PLAIN, PLAIN, curve, [(2.0, "five"), (2.3, "six")]))
+    at = {e.text: float(e.get("y")) for e in tagged(made, "text") if e.get("class") == "strong"}
+    levels = [
+        float(e.get("d").split()[1].split("L")[0]) for e in tagged(made, "path") if e.get("class") == "level"
+    ]
+    assert len(levels) == 2
+    for y in at.values():
+        assert not any(y + 3 - (svg.LINE - 3) < v < y + 3 for v in levels)
+
+
+def test_a_series_keeps_the_look_it_is_given():
+    made = lines("t", "a", PLAIN, PLAIN, [Series("s", [(0, 1), (1, 2)], look=4), Series("r", [(0, 2)])])
+    root = parsed(made)
+    titles = {
+        e.find("{*}title").text: e.get("class")
+        for e in tagged(root, "path")
+        if e.find("{*}title") is not None
+    }
+    assert titles["s: 0, 1"] == "s4 stroke" and titles["r: 0, 2"] == "s1 fill"
+
+
+def test_an_error_bar_is_as_long_on_either_side():
+    root = parsed(lines("t", "a", PLAIN, PLAIN, [Series("s", [(1, 5), (2, 7)], errors=[1.0, 0.0])]))
+    bars_drawn = [e.get("d") for e in tagged(root, "path") if e.get("class") == "s0 bar"]
+    whole, *ends = [tuple(map(float, re.findall(r"[ML][\d.]+ ([\d.]+)", d))) for d in bars_drawn]
+    assert sorted(y for y, _ in ends) == sorted(whole) and all(a == b for a, b in ends)
 
 
 @given(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3, unique=True))

@@ -6,7 +6,7 @@ import re
 import pytest
 from conftest import built_in_chapters
 
-from mdlm_jax.evaluation.checks import checks
+from mdlm_jax.evaluation.checks import ALWAYS, checks, unmeasured
 from mdlm_jax.evaluation.prose import pieces
 from mdlm_jax.evaluation.voice import another_book, style_figures
 
@@ -55,3 +55,9 @@ def test_what_lies_beyond_both_books_is_told_although_the_median_is_low():
     [alone] = checks({}, [], {"style": {"overall_interval": None, "beyond": ["mattr"]}})
     assert not alone["passed"] and alone["limit"] is None
     assert checks({}, [], {"style": {"overall_interval": None, "beyond": []}}) == []
+
+
+def test_an_exact_figure_has_no_error_to_be_measured():
+    assert {x["name"] for x in unmeasured([], "bound")} == ALWAYS.keys()
+    assert {x["name"] for x in unmeasured([], "exact")} == ALWAYS.keys() - {"precise"}
+    assert unmeasured([{"name": name} for name in ALWAYS], "bound") == []

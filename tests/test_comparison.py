@@ -77,3 +77,24 @@ def test_it_says_of_which_book_and_how_large_each_is(two):
     assert (
         "123,457" in rows["weights"][1] and json.dumps(two["one"]["run"]["parameters"]) in rows["weights"][0]
     )
+
+
+def test_what_is_farther_off_than_both_books_is_told(two):
+    """The median alone would have shuffled words of the book in the first place."""
+    two["one"]["evaluation"]["style"] |= {"beyond": []}
+    two["two"]["evaluation"]["style"] |= {"beyond": ["new_pairs", "mattr"]}
+    rows = {row[0]: row[1:] for row in comparison.rows(two)}
+    told = "neighbouring words the book does not have, richness of the vocabulary"
+    assert rows["style farther off than both in"] == ["–", told]
+    two["two"]["evaluation"] = {}
+    assert {row[0]: row[2] for row in comparison.rows(two)}["style farther off than both in"] == "–"
+
+
+def test_a_style_without_another_book_has_none_as_its_yardstick(two):
+    two["two"]["evaluation"]["style"] |= {"other_book": None}
+    assert ", none)" in page(two) and "None" not in page(two)
+
+
+def test_only_fields_that_differ_are_shown():
+    plans = {"a": {"seed": 1, "model": {"width": 8}}, "b": {"seed": 2, "model": {"width": 8}}}
+    assert [row[0] for row in comparison.differences(plans)] == ["<bdi>seed</bdi>"]

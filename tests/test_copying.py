@@ -111,6 +111,23 @@ def test_held_out_chapters_are_the_yardstick_uncut():
     assert memory_figures([], TRAIN, HELD_OUT)["longest"]["held_out"] == max(every)
 
 
+def test_intervals_of_chapters_are_of_stretches_of_them():
+    """Words that follow one another are copied together: they are no thousands of draws."""
+    train = {0: " ".join(f"a{i}" for i in range(400))}
+    held_out = {1: " ".join([*(f"a{i}" for i in range(300)), *(f"b{i}" for i in range(2700))])}
+    found = memory_figures([train[0]] * 5, train, held_out)["shares"]["8"]
+    share, (low, high) = found["held_out"], found["held_out"]["interval"]
+    assert found["difference"] == pytest.approx([1 - high, 1 - low])  # the samples' share is 1 in every draw
+    assert share["share"] == pytest.approx(293 / 2993) and low < 0.03 and high > 0.2
+
+
+def test_the_map_is_of_spans_of_eight_words_or_more():
+    train = {0: " ".join(f"a{i}" for i in range(400))}
+    for number, there in ((7, False), (8, True)):
+        sample = " ".join(["x", *(f"a{i}" for i in range(40, 40 + number)), "y"])
+        assert any(memory_figures([sample], train, {})["map"]) == there
+
+
 def test_places_by_hand():
     train = {1: "Title\n\nOne two. Three\nfour.\n\nFive six", 4: "Seven eight."}
     found = shelf(train, {0: "A b c d.", 2: "E f."})

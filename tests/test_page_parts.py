@@ -45,6 +45,7 @@ def test_a_device_is_named_once(found):
 def test_the_built_in_novel_has_its_title():
     assert findings._title("the_sixty_fifth_pint.txt") == "The Sixty-Fifth Pint"
     assert findings._title("my_book.txt") == "My book"
+    assert findings._title("alice.txt") == "Alice"  # somebody's own, not what is here of hers
 
 
 def test_every_word_of_the_glossary_is_linked(found):

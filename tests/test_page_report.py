@@ -97,3 +97,22 @@ def test_texts_links_and_the_switch(browser, pages):
     page.emulate_media(media="print")
     expect(page.locator("#theme")).to_be_hidden()
     page.close()
+
+
+def test_a_link_opens_the_list_that_it_leads_into(browser, pages):
+    page = browser.new_page()
+    page.goto(pages["whole"].as_uri())
+    assert not page.evaluate("document.querySelector('details').open")
+    page.locator(".places p a").first.click()
+    expect(page.locator("#text-0")).to_be_in_viewport()
+    page.close()
+
+
+def test_a_text_from_right_to_left_begins_on_the_right(browser, pages):
+    page = browser.new_page()
+    page.goto(pages["whole"].as_uri())
+    text = page.locator(".stages blockquote bdi").first
+    text.evaluate("bdi => { bdi.textContent = 'שלום'; }")
+    told = "bdi => [getComputedStyle(bdi).direction, getComputedStyle(bdi).display]"
+    assert text.evaluate(told) == ["rtl", "block"]
+    page.close()

@@ -88,6 +88,8 @@ def test_what_cannot_be_told_has_no_position():
     assert placed(floor + 1.9, floor, floor - 9)["verdict"] == FARTHER
     mixed = np.concatenate([floor[:12], far[-9:]])  # farther off than the floor, but not than this
     assert farther(far, floor) and placed(far, floor, mixed)["verdict"] == "not telling apart"
+    near, over = np.repeat([0.0, 1.0], (10, 11)), np.repeat([1.0, 2.0], (11, 10))  # one median, AUC 0.87
+    assert auc(near, over) > 0.75 and placed(near, near, over)["verdict"] == "not telling apart"
     nearer = placed(far, far, floor)
     assert nearer["verdict"] == "not telling apart" and nearer["auc"] == 0
     for groups in ((far[:4], floor, far), (far, floor[:4], far), (far, floor, far[:4])):
@@ -164,3 +166,4 @@ def test_what_says_nothing_is_left_out():
     assert spread(found) == spread([1, 2]) and spread([]) is None and spread([np.nan]) is None
     assert auc(found, [np.nan, 3]) == 1 and auc([np.nan], [1]) == 0.5
     assert interval(np.array([np.nan, np.inf])) is None
+    assert interval(np.array([np.nan, *range(1001)])) == [25, 975]

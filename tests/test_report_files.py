@@ -308,6 +308,7 @@ def test_curves_are_thinned_and_end_where_training_did():
     assert [len(points) <= findings.POINTS for points in made["training"]] == [True, True]
     assert made["training"][0][-1] == [1000, 1000.0] and made["training"][1][-1] == [2000, 1000.0]
     assert made["borders"] == [1000] and made["held_out"][0]["flops"] == 2000.0
+    assert made["held_out"][0]["tokens"] == 1000
 
 
 def test_a_directory_that_is_no_run(tmp_path):

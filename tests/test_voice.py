@@ -169,6 +169,17 @@ def test_shuffled_words_are_beyond_the_ceiling_where_order_counts(judged):
         assert mixed[name]["position"] == pytest.approx(real[name]["position"], abs=0.35)
 
 
+def test_what_is_farther_than_both_is_beyond_even_where_books_are_alike(monkeypatch):
+    """A measure that cannot tell them apart, and tells the samples from either."""
+    monkeypatch.setattr(
+        voice, "measures", lambda *_: {n: SOME["mattr"] for n in ("sentence_length", "mattr")}
+    )
+    loops, train, rest = ["the pint and " * 20] * 6, TRAIN[:2], HELD_OUT[:3]
+    found = style_figures(loops, train, rest, ("the same", rest), length=60)
+    assert found["overall"] is None and found["reason"] == voice.NO_MEASURE
+    assert found["beyond"] == ["sentence_length", "mattr"]
+
+
 def test_a_text_that_repeats_itself_is_far_where_books_are_alike():
     loop = "the pint and " * 20
     for name in ("mattr", "hapax", "delta", "function_words"):

@@ -40,10 +40,11 @@ def checks(
 
     Args:
         verdict: of `findings.verdict`; empty for a run without figures.
-        held_out: the points of the last stage's held-out curve.
+        held_out: the points of the last stage's held-out curve, up to the weights that the run gives.
         evaluation: of evaluation.json; empty without one.
 
-    "name" and "passed" of each, "text" in words for either case, "value" and "limit" where it is of numbers.
+    "name" and "passed" of each, "text" in words for either case, "value" and "limit" where it is of numbers:
+    what is compared, which is the upper end of an interval where there is one.
     """
     found, value, ngram = [], verdict.get("bits_per_byte"), verdict.get("ngram_5")
     if value is not None and ngram is not None:
@@ -53,7 +54,7 @@ def checks(
             if good
             else "not clearly better than counting runs of five bytes"
         )
-        found.append(_check("beats_ngram", good, told, value, ngram))
+        found.append(_check("beats_ngram", good, told, verdict["interval"][1], ngram))
     if value is not None and verdict["kind"] == "bound":
         share = verdict["standard_error"] / value
         good = share <= MOST_ERROR
@@ -61,12 +62,12 @@ def checks(
         found.append(_check("precise", good, told, share, MOST_ERROR))
     if value is not None and verdict.get("twin") is not None:
         good = verdict["interval"][1] < verdict["twin"]
-        told = "better than its autoregressive twin" if good else "not better than its autoregressive twin"
-        found.append(_check("beats_twin", good, told, value, verdict["twin"]))
+        told = f"{'' if good else 'not clearly '}better than its autoregressive twin"
+        found.append(_check("beats_twin", good, told, verdict["interval"][1], verdict["twin"]))
     if len(held_out) > 1:
         last, best = held_out[-1], min(held_out, key=lambda point: point["bits_per_byte"])
         good = last["bits_per_byte"] <= best["bits_per_byte"] + (last["bits_per_byte_se"] or 0.0)
-        told = "training ended where it was best" if good else "training went on after it was best"
+        told = "its weights are those of where it was best" if good else "training went on after it was best"
         found.append(_check("not_overfitted", good, told, last["bits_per_byte"], best["bits_per_byte"]))
     found += _style(evaluation.get("style", {}))
     if copied := evaluation.get("memory", {}).get("verdict"):

@@ -156,9 +156,9 @@ def coherence_figures(
 
     "adjacent" and "entities" stand between pieces of the held-out chapters (0) and pieces of their sentences
     in a random order (1). Below 0 neighbours are more alike than the book's: a text that repeats itself, or
-    has longer sentences, which share more. "own_order" is free of that: the chance that a text is stranger
-    with its own sentences in a random order, 1/2 where their order plays no part, for samples and for the
-    held-out pieces.
+    has longer sentences, which share more. "own_order" is free of that: the chance that any of the texts with
+    its own sentences in a random order is stranger than any of them as it stands (they are not held against
+    one another in pairs), 1/2 where order plays no part, for samples and for the held-out pieces.
 
     "together" has figures of all samples as one set, beside `DRAWS` draws of as many pieces of the training
     chapters, as a spread: distinct_1 to distinct_4 and self_bleu_4. "within" has what each text repeats,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mdlm_jax.evaluation.drawings import MEASURES
 from mdlm_jax.evaluation.html_parts import (
     count,
     ends,
@@ -49,6 +50,8 @@ def rows(findings: Mapping[str, Findings]) -> list[list[str]]:
         line("a bound, or exact", verdict("kind", lambda kind: kind or "–")),
         line("byte 5-gram", verdict("ngram_5")),
         line("style (0 the book, 1 another)", of("style", "overall", lambda x: num(x, 2))),
+        line("style farther off than both in", of("style", "beyond", lambda names: ", ".join(
+            escaped(MEASURES.get(name, name)) for name in names or ()) or "–")),
         line("copying", of("memory", "verdict", lambda x: escaped(x or "–"))),
         line("tokens trained on", lambda found: count((found["cost"] or {}).get("tokens"))),
         line("training compute, FLOPs", lambda found: power((found["cost"] or {}).get("flops"))),
@@ -74,7 +77,7 @@ def unlike(findings: Mapping[str, Findings]) -> list[str]:
 
     def kinds(section: str, name: str) -> set[str]:
         values = [one[section][name] for one in made if section in one]
-        return {f"{value:,}" if isinstance(value, int) else str(value) for value in values}
+        return {f"{value:,}" if isinstance(value, int) else str(value or "none") for value in values}
 
     presets = {str(sorted(one["preset"].items())): one["preset"]["name"] for one in made if "preset" in one}
     looks = {

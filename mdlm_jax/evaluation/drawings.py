@@ -75,7 +75,8 @@ def comparison(found: Findings) -> str:
     values = [(name, verdict[key]) for name, key in rows.items() if verdict.get(key) is not None]
     bound = verdict["kind"] == "bound"  # the others are known exactly
     spans = [tuple(verdict["interval"]) if bound and name == own else None for name, _ in values]
-    about = "Held-out bits per byte of the test chapters; the line on the first bar is its 95 % interval."
+    about = "Held-out bits per byte of the test chapters"
+    about += "; the line on the first bar is its 95 % interval." if bound else "."
     return charts.bars("Against simpler models", about, Axis(BITS), values, spans)
 
 
@@ -166,8 +167,10 @@ def cost(found: Findings) -> str:
     """Held-out bits per byte against compute, with the critical compute of the book."""
     points = [(x["flops"], x["bits_per_byte"]) for x in found["curves"]["held_out"] if x["flops"]]
     errors = [x["bits_per_byte_se"] for x in found["curves"]["held_out"] if x["flops"]]
-    uprights = [(found["cost"]["critical"]["flops"], "critical compute")] if found["cost"] else []
-    about = "Held-out bits per byte of the validation chapters against training compute in FLOPs."
+    law = found["cost"] and not found["run"]["causal"]  # it is about masked diffusion
+    uprights = [(found["cost"]["critical"]["flops"], "critical compute")] if law else []
+    about = "Held-out bits per byte of the validation chapters against training compute in FLOPs"
+    about += "; the bars are one standard error." if any(errors) else "."
     x, series = Axis("training compute, FLOPs", log=True), [Series("this run", points, errors)]
     return charts.lines("What learning costs", about, x, Axis(BITS), series, uprights=uprights)
 

@@ -109,8 +109,7 @@ def verdict(
     ngram = simple.get("ngram_5", (report.get("ngram_5_bits_per_byte") or {}).get("test"))
     twin = (evaluation.get("twin", {}).get("test") or {}).get("bits_per_byte")
     drawn = evaluation.get("memory", {}).get("extraction") or {}
-    queries = [drawn[name]["log10_queries"] for name in ("training", "held_out") if name in drawn]
-    medians = [10 ** min(float(np.median(each)), 300.0) for each in queries if each]
+    queries = {name: drawn[name]["log10_queries"] for name in ("training", "held_out") if name in drawn}
     others = {"ngram_5": ngram, "bz2": simple.get("bz2"), "xz": simple.get("xz"), "twin": twin}
     there = [name for name in ("ngram_5", "bz2", "xz") if others[name]]
     best = min(there, key=others.__getitem__, default=None)
@@ -122,7 +121,7 @@ def verdict(
         "exact_left_to_right": exact["bits_per_byte"] if exact else None,
         **others,
         "choices": {"model": 2**value, "ngram_5": ngram and 2**ngram, "twin": twin and 2**twin},
-        "answers": dict(zip(("training", "held_out"), medians, strict=False)),
+        "answers": {name: 10 ** min(float(np.median(x)), 300.0) for name, x in queries.items() if x},
         "best_simple": best,
         "better_than_simple": 1 - value / others[best] if best else None,
         "better_than_twin": twin and 1 - value / twin,
@@ -132,7 +131,7 @@ def verdict(
 def _title(name: str) -> str:
     """Of a book without one: that of a book that is here, else by its file's name."""
     for title, path in OTHERS.items():
-        if path.name == name:
+        if path.name == name and path.parent.name == "books":  # nobody else's alice.txt
             return title
     words = Path(name).stem.replace("_", " ").strip() or name
     return words[:1].upper() + words[1:]
@@ -141,8 +140,9 @@ def _title(name: str) -> str:
 def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
     """What the run is: its book, network, plan and command."""
     info, split = dataset.info, dataset.info["split"]
-    book, command = info["book"], workdir / "command.txt"
-    words = shlex.split(command.read_text(encoding="utf-8")) if command.exists() else []
+    book, words = info["book"], list[str]()
+    with contextlib.suppress(OSError, ValueError):  # it is told where it is whole
+        words = shlex.split((workdir / "command.txt").read_text(encoding="utf-8"))
     documents = book.get("documents") or [{}]
     network = config.model
     return {
@@ -150,7 +150,10 @@ def about(workdir: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
         "path": str(workdir),
         "state": (_json(workdir / "STATUS.json") or {}).get("state", "unknown"),
         "causal": network.causal,
-        "book": (documents[0].get("title") if len(documents) == 1 else None) or _title(book["name"]),
+        "book": (documents[0].get("title") if len(documents) == 1 else None)
+        or book.get("title")
+        or _title(book["name"]),
+        "books": len(documents),
         "bytes": book["bytes"],
         "sha256": book["sha256"],
         "language": (info.get("language") or {}).get("code"),
@@ -216,7 +219,10 @@ def collect(workdir: Path, damaged: list[str] | None = None) -> dict[str, Any]:
     own = [x for x in figures if (x["checkpoint"], x["weights"]) == (evaluation.get("delivered"), "ema")]
     delivered = {(x["split"], x["kind"]): x for x in own}
     drawn, found = curves(lines, config), verdict(report, evaluation, delivered)
-    last = [x for x in drawn["held_out"] if x["stage"] == len(config.stages) - 1]
+    final, given = len(config.stages) - 1, str(report.get("checkpoint")).rpartition("/")[2]  # its step
+    own = [x for x in lines if (x["kind"], x["stage"], str(x["step"])) == ("validation", final, given)]
+    end = own[-1]["total_step"] if own else math.inf  # with patience training goes on after it
+    last = [x for x in drawn["held_out"] if x["stage"] == final and x["total_step"] <= end]
     return {
         "schema_version": SCHEMA_VERSION,
         "run": about(workdir, config, dataset),

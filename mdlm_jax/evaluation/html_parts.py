@@ -70,7 +70,7 @@ def quoted(text: str, language: str | None, spans: Iterable[tuple[int, int, str]
         link = f'<a href="#{target}"><mark>{escaped(text[start:stop])}</mark></a>'
         parts += [escaped(text[at:start]), link]
         at = stop
-    code = escaped(language or "")
+    code = escaped(language if language and language != "other" else "")  # of no known language
     return f'<blockquote lang="{code}"><bdi>{"".join(parts)}{escaped(text[at:])}</bdi></blockquote>'
 
 
@@ -115,11 +115,11 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 WANTED = {  # of thresholds, what was found and what is wanted, in words
-    "beats_ngram": "{}; below {} wanted",
+    "beats_ngram": "up to {}; below {} wanted",
     "precise": "to {}; {} wanted",
-    "beats_twin": "{}; below {} wanted",
+    "beats_twin": "up to {}; below {} wanted",
     "not_overfitted": "{}; {} at its best",
-    "style": "its interval ends at {}; below {} wanted",
+    "style": "up to {}; below {} wanted",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mdlm_jax.evaluation import page_measures
 from mdlm_jax.evaluation.html_parts import (
+    about,
     checklist,
     count,
     ends,
@@ -73,7 +74,8 @@ def compared(share: float | None, other: str) -> str:
 def headline(found: Findings) -> str:
     """The first screen."""
     run, verdict, evaluation = found["run"], found["verdict"], found["evaluation"]
-    rows = [("Model", f"{kind_of(run)} with {count(run['parameters'])} weights, trained on this book alone")]
+    only = "this book" if run["books"] == 1 else "these books"
+    rows = [("Model", f"{kind_of(run)} with {count(run['parameters'])} weights, trained on {only} alone")]
     goes_on = typed(shlex.join(["python", "launch.py", "--workdir", run["path"]]))
     hero = f'<p class="absent">This run has no figures yet: its training is {escaped(run["state"])}.'
     hero += f" It goes on with</p><pre>{goes_on}</pre>"
@@ -176,14 +178,16 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
     )
     others = (
         "A byte takes eight bits in a file. The fewer bits a model needs for a byte of unseen chapters, "
-        "the better it foresees them. Two of the others are programs that pack files, bzip2 and xz, which "
-        "were given the training chapters first."
+        "the better it foresees them."
     )
+    if found["verdict"].get("bz2") is not None:
+        others += " Two of the others are programs that pack files, bzip2 and xz, which were given the "
+        others += "training chapters first."
     told = (
         "<p>The figure of a diffusion model is a bound: the true cost is at most that, since it can be "
         "reckoned in any order of writing and the bound is the mean over all of them. Reading from left to "
-        "right is one order, which can be reckoned exactly; alone it may cost more or less than the "
-        "mean.</p>"
+        "right is one order, which can be reckoned exactly; it may cost more or less than the mean. The "
+        "interval of a bound is that of what happened to be hidden, not of the choice of the chapters.</p>"
     )
     return section(
         "likelihood",
@@ -213,16 +217,16 @@ def twin(found: Findings) -> str:
     return section(
         "twin",
         "Beside its twin",
-        "<p>The twin has the same network, but reads and writes from left to right as most language models "
-        "do; the same code trained it on the same chapters. Each was trained by a plan of its own, so that "
-        "the lines below the first say what they cost.</p>",
+        "<p>The twin reads and writes from left to right as most language models do; the same code "
+        "trained it on the same chapters. Each was trained by a plan of its own, so that the lines below the "
+        "first say what they cost.</p>",
         table("This model and its autoregressive twin", ["", "this model", said(beside["name"])], rows),
     )
 
 
 def spent(found: Findings, svg: Mapping[str, str]) -> str:
     """Tokens, FLOPs, seconds, and the critical compute."""
-    own = found["cost"]
+    own, errors = found["cost"], [x["bits_per_byte_se"] for x in found["curves"]["held_out"]]
     if not own:
         return ""
     rows = [
@@ -232,20 +236,22 @@ def spent(found: Findings, svg: Mapping[str, str]) -> str:
     ]  # fmt: skip
     rows.append(["all", "", "", count(own["tokens"]), power(own["flops"]), count(own["seconds"])])
     critical = own["critical"]
-    told = (
-        f"<p>By a law of Prabhudesai and others (2025) a diffusion model overtakes its autoregressive twin "
-        f"when the same text has been read often enough: at {power(critical['flops'])} FLOPs for a book of "
-        f"{count(critical['unique_tokens'])} tokens. This run spent {num(critical['ratio'], 2)} times "
-        "that.</p>"
-    )
-    if critical["extrapolated"]:
-        told += (
-            '<p class="note">The law was fitted on texts of twenty-five to a hundred million tokens. For a '
-            "single book it is an extrapolation, and no promise.</p>"
+    told = ""
+    if not found["run"]["causal"]:  # the law is about masked diffusion
+        told = (
+            "<p>By a law of Prabhudesai and others (2025) a diffusion model overtakes its autoregressive "
+            f"twin when the same text has been read often enough: at {power(critical['flops'])} FLOPs for a "
+            f"book of {count(critical['unique_tokens'])} tokens. This run spent {about(critical['ratio'])} "
+            "times that.</p>"
         )
-    caption = (
-        "Held-out bits per byte against the compute spent, with the critical compute as an upright line."
-    )
+    if told and critical["extrapolated"]:
+        told += (
+            '<p class="note">The law was fitted on texts of twenty-five to a hundred million tokens. For '
+            "this one it is an extrapolation, and no promise.</p>"
+        )
+    caption = "Held-out bits per byte against the compute spent"
+    caption += ", with the critical compute as an upright line" if told else ""
+    caption += "; bars are one standard error." if any(errors) else "."
     return section(
         "cost",
         "What it cost",
@@ -303,8 +309,9 @@ def again(found: Findings) -> str:
 def html(found: Findings, svg: Mapping[str, str]) -> str:
     """The page: `svg` are the `drawings` of `found`."""
     run = found["run"]
+    books = "one book" if run["books"] == 1 else f"{count(run['books'])} books"
     lead = (
-        f"{kind_of(run).capitalize()} that learned to write from one book, and what it is worth. "
+        f"{kind_of(run).capitalize()} that learned to write from {books}, and what it is worth. "
         f"{count(run['held_out'])} of {count(run['all_chapters'])} {escaped(run['divisions'])} were kept "
         "from it; it is judged by those."
     )
@@ -322,7 +329,7 @@ def html(found: Findings, svg: Mapping[str, str]) -> str:
     }
     links = "".join(f'<li><a href="#{n}">{name}</a></li>' for n, (name, made) in sections.items() if made)
     more = ""
-    if not found["evaluation"] and found["verdict"]:
+    if "preset" not in found["evaluation"] and found["verdict"]:
         more = f'<p class="note">{escaped(EVALUATE.format(where="the rest"))}</p>'
     top = [
         f'<h1>{said(run["book"])}</h1><p class="lead">{lead}</p>',

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mdlm_jax.evaluation.checks import MIDDLE
 from mdlm_jax.evaluation.drawings import MEASURES
 from mdlm_jax.evaluation.html_parts import (
     about,
@@ -12,7 +13,6 @@ from mdlm_jax.evaluation.html_parts import (
     num,
     pair,
     percent,
-    power,
     quoted,
     said,
     section,
@@ -46,8 +46,8 @@ def style_in_words(style: Mapping[str, Any]) -> str:
     told = escaped(style["reason"] or "")
     if style["overall"] is not None:
         low, high = style["overall_interval"]
-        near = "nearer to another book’s" if low > 0.5 else "between the two"
-        near = "nearer to the book’s own" if high < 0.5 else near
+        near = "nearer to another book’s" if low > MIDDLE else "not for certain nearer to either"
+        near = "nearer to the book’s own" if high < MIDDLE else near
         told = f"{num(style['overall'], 2)} ({ends([low, high], 2)})"
         told += f", where 0 is the book’s own unseen chapters and 1 another book: {near}"
     if style["beyond"]:
@@ -153,7 +153,11 @@ def variety(coherence: Mapping[str, Any]) -> list[str]:
         [WITHIN[name], spread(x["samples"]), spread(x["book"]), "higher"]
         for name, x in coherence["within"].items()
     ]
-    head = ["how often a text is stranger with its own sentences shuffled", "samples", "unseen chapters"]
+    head = [
+        "how often a text with its sentences shuffled is stranger than one as it stands",
+        "samples",
+        "unseen chapters",
+    ]
     caption = "The order of its sentences (chance: one in two; worse is lower)"
     return [
         table(caption, head, order) if order else "",
@@ -215,8 +219,8 @@ def memory(found: Mapping[str, Any], svg: Mapping[str, str]) -> str:
         )
         if len(half := found["verdict"].get("answers", {})) == 2:
             told += (
-                f"<p>Half of the passages it learned from would come back within {power(half['training'])} "
-                f"answers, half of those it never saw within {power(half['held_out'])}"
+                f"<p>Half of the passages it learned from would come back within {about(half['training'])} "
+                f"answers, half of those it never saw within {about(half['held_out'])}"
                 f"{': practically never' * (min(half.values()) > NEVER)}.</p>"
             )
     rows = [

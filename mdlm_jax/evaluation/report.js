@@ -17,4 +17,14 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
   name();
+  const open = () => { // a place in a list that is folded up
+    const place = document.getElementById(location.hash.slice(1));
+    const box = place?.closest("details:not([open])");
+    if (box) {
+      box.open = true;
+      place.scrollIntoView();
+    }
+  };
+  addEventListener("hashchange", open);
+  open();
 }
