@@ -291,7 +291,7 @@ def test_series_can_be_told_apart_without_colour_and_in_light_and_dark():
             assert (light + 0.05) / (dark + 0.05) >= least, (ground, colour)
 
 
-@given(*[st.floats(0, svg.WIDTH)] * 2, *[st.integers(1, 25)] * 2)
+@given(*[st.floats(0, svg.WIDTH)] * 2, *[st.integers(1, 20)] * 2)
 def test_labels_side_by_side_stand_clear(left, right, few, many):
     left, right = sorted((left, right))
     a, b = svg.apart(left, "x" * few, right, "x" * many)

@@ -33,8 +33,7 @@ PLACES = ("lock.txt", "samples/notes.md", "data/book.txt", "report/mine.html", "
 PLACES += ("checkpoints/1_foundational/mine.txt", "checkpoints/1_foundational/5/mine.txt", "mine/config.json")
 ANSWERS = {"y\nyes\n": [], "Y\nn\n": ["two"], "\ny\n": ["one"], "": ["one", "two"], "yep\n": ["one", "two"]}
 MISTAKES = {
-    "show {0}/rum": "rum is not a run directory (it has no config.json; launch.py makes one); did you mean "
-    "{0}/run?",
+    "show {0}/rum": "it has no config.json; launch.py makes one); did you mean {0}/run?",
     "compare {0}/run {0}/other": "other is not a run directory",
     "remove {0}/run": "--yes",
     "remove {0}/run --yse": "unknown option --yse; did you mean --yes?",

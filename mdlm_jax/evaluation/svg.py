@@ -3,7 +3,7 @@
 Words take the colour of the page (currentColor), the rest custom properties with fall-backs that are legible
 on white and on black: --chart-0 to --chart-4 (series; Okabe and Ito 2008, darkened where white asks for it),
 --chart-grid; --chart-ground is what strong words stand on, so that no line crosses them. A file of its own
-follows the light or dark scheme. Drawings are 420 units wide, so that words keep 10.7 pixels on a screen of
+follows the light or dark scheme. Drawings are 360 units wide, so that words keep 11.3 pixels on a screen of
 360. Series differ in dashes and marks too. The same input gives the same bytes. Numbers that are not finite
 are refused (ValueError), as are those up to 0 on a log axis.
 """
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-WIDTH, RIGHT, LINE = 420, 14, 17  # the last: height of a line of words
+WIDTH, RIGHT, LINE = 360, 14, 17  # the last: height of a line of words
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0588f", "#a07800")
 DASHES = ("none", "7 4", "2 3", "9 3 2 3", "12 4")
 GROUNDS = {"light": ("#ffffff", "#23211d"), "dark": ("#16171a", "#ebe7de")}  # of a file of its own: words too
