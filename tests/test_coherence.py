@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mdlm_jax.evaluation.coherence import (
     SHARE,
     _together,
+    above,
     adjacent,
     coherence_figures,
     distinct,
@@ -159,6 +160,15 @@ def test_real_shuffled_and_repeated_texts_are_in_their_places(figures):
     within = figures["loops"]["within"]
     assert within["repeated_4"]["samples_auc"] == within["longest_repeat"]["samples_auc"] == 1
     assert 0.3 < figures["real"]["within"]["repeated_4"]["samples_auc"] < 0.7
+
+
+def test_a_share_of_pairs():
+    nan = float("nan")
+    assert above(np.array([1.0, 5.0, 2.0, nan]), np.array([2.0, 4.0, 2.0, 9.0])) == 0.5
+    assert (
+        above(np.array([1.0, 10.0]), np.array([2.0, 11.0])) == 1
+    )  # each beside its own, whatever the others
+    assert above(np.array([nan]), np.array([1.0])) is None
 
 
 def random_texts(rng: np.random.Generator, number: int) -> list[str]:

@@ -36,7 +36,7 @@ def test_coherence_and_variety_without_style(found):
     whole = page_measures.style(found, {})
     for name in page_measures.TOGETHER.values():
         assert name in whole
-    assert "stranger than one as it stands" in whole and "said again at once" in whole
+    assert "stranger with its own sentences shuffled" in whole and "said again at once" in whole
     del found["evaluation"]["style"]
     alone = page_measures.style(found, {"coherence": "<svg></svg>"})
     assert "taken together" in alone and "said again at once" in alone and "<svg>" in alone

@@ -140,6 +140,13 @@ def longest_repeat(found: Sequence[str]) -> int:
     return longest
 
 
+def above(low: np.ndarray, high: np.ndarray) -> float | None:
+    """The share of pairs in which `high` is above, ties counted half; without NaNs, None without pairs."""
+    signs = np.sign(high - low)
+    signs = signs[~np.isnan(signs)]
+    return float(np.mean((signs + 1) / 2)) if len(signs) else None
+
+
 def coherence_figures(
     samples: Sequence[str],
     train: Sequence[str],
@@ -156,9 +163,9 @@ def coherence_figures(
 
     "adjacent" and "entities" stand between pieces of the held-out chapters (0) and pieces of their sentences
     in a random order (1). Below 0 neighbours are more alike than the book's: a text that repeats itself, or
-    has longer sentences, which share more. "own_order" is free of that: the chance that any of the texts with
-    its own sentences in a random order is stranger than any of them as it stands (they are not held against
-    one another in pairs), 1/2 where order plays no part, for samples and for the held-out pieces.
+    has longer sentences, which share more. "own_order" is free of that: the share of texts that are
+    stranger with their own sentences in a random order than as they stand, ties counted half; 1/2 where order
+    plays no part, None without a text. For samples and for the held-out pieces.
 
     "together" has figures of all samples as one set, beside `DRAWS` draws of as many pieces of the training
     chapters, as a spread: distinct_1 to distinct_4 and self_bleu_4. "within" has what each text repeats,
@@ -181,7 +188,7 @@ def coherence_figures(
         groups = [measured(measure, texts) for texts in (drawn, floor, ceiling)]
         mixed = [measured(measure, [shuffled([x], seed) for x in texts]) for texts in (drawn, floor)]
         found[name] = placed(groups[0], groups[1], groups[2], seed)
-        order = [auc(*both) for both in zip(groups[:2], mixed, strict=True)]
+        order = [above(*both) for both in zip(groups[:2], mixed, strict=True)]
         found[name]["own_order"] = dict(zip(("samples", "held_out"), order, strict=True))
     found |= {"together": together, "texts_together": number, "within": {}}
     for name, of in within.items():

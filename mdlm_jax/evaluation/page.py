@@ -102,8 +102,8 @@ def headline(found: Findings) -> str:
     texts = first_texts(found)
     right = f'<p class="absent">No text of it yet: {EVALUATE.format(where="this run")}</p>' * bool(verdict)
     if texts:
-        text = "\n".join(texts[0].strip().split("\n")[:LINES])
-        cut = text if len(text) <= SHOWN else text[:SHOWN].rsplit(" ", 1)[0] + " …"
+        text = "\n".join(texts[0].strip().split("\n")[:LINES])[:SHOWN]
+        cut = texts[0].strip() if text == texts[0].strip() else text.rsplit(" ", 1)[0] + " …"
         shown = quoted(cut.strip(), run["language"])
         prose = cut.strip()[:1].isupper() and len(cut.strip().partition("\n")[0]) > PROSE
         shown = f'<div class="initial">{shown}</div>' if prose else shown

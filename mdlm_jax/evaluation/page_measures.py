@@ -154,7 +154,7 @@ def variety(coherence: Mapping[str, Any]) -> list[str]:
         for name, x in coherence["within"].items()
     ]
     head = [
-        "how often a text with its sentences shuffled is stranger than one as it stands",
+        "how often a text is stranger with its own sentences shuffled",
         "samples",
         "unseen chapters",
     ]

@@ -93,6 +93,8 @@ def passages(windows: dict[str, np.ndarray], number: int) -> tuple[dict[str, np.
     """`number` windows evenly along a split, of which only the second half of the tokens is scored, and how
     many tokens that are. The first half is given; windows that are not full are left out.
     """
+    if not windows["scored"].any():
+        raise ValueError("a split has no text to take passages from")
     full = np.flatnonzero(windows["scored"].sum(1) == windows["scored"].sum(1).max(initial=0))
     chosen = full[np.unique(np.linspace(0, len(full) - 1, number).round().astype(int))]
     picked = {name: values[chosen] for name, values in windows.items()}
@@ -120,7 +122,7 @@ def extraction(run: Subject, preset: Preset, progress: PlanProgress) -> dict[str
             nats = exact(trained.params, lambda rows: progress.update(progress.done + rows, "extraction"))
         each = [-row[scored] for row, scored in zip(nats, chosen["scored"], strict=True)]
         found[name] = copying.extraction([np.minimum(one, 0.0) for one in each])
-        found["tokens"] = tokens
+        found["tokens"] = min(tokens, found.get("tokens", tokens))  # short chapters have shorter ones
     return found
 
 
@@ -138,8 +140,9 @@ def excerpts(memory: dict[str, Any], train: dict[int, str]) -> list[dict[str, An
     for _, i, k, span in sorted(spans, key=lambda x: x[:3], reverse=True)[:PASSAGES]:
         paragraphs = re.split(r"\n\s*\n", train[span["chapter"]].strip())
         paragraph = " ".join(paragraphs[min(span["paragraph"], len(paragraphs) - 1)].split())
-        # Found by its first words: what is written in between may differ in marks and case.
-        at = max(0, paragraph.casefold().find(" ".join(span["text"].split()).casefold()[:24]) - EXCERPT // 4)
+        # Found by its first words: what is written in between may differ in marks and case (lower() keeps
+        # the places of nearly all letters, casefold() does not).
+        at = max(0, paragraph.lower().find(" ".join(span["text"].split()).lower()[:24]) - EXCERPT // 4)
         cut = paragraph[at : at + EXCERPT]
         cut = "… " * (at > 0) + cut + " …" * (at + EXCERPT < len(paragraph))
         shown = {"text": 1 - i, "chapter": span["chapter"] + 1, "paragraph": span["paragraph"] + 1}

@@ -246,10 +246,9 @@ def measures(
     return {name: measure for name, measure in made.items() if language == "en" or name not in ENGLISH}
 
 
-def another_book(texts: Iterable[str]) -> tuple[str, list[str]]:
-    """Name and text of the first of OTHERS that is not the book of `texts`, headings left out.
-
-    Raises ValueError where `texts` hold all of them.
+def another_book(texts: Iterable[str]) -> tuple[str | None, list[str]]:
+    """Name and text of the first of OTHERS that is not the book of `texts`, headings left out; (None, [])
+    where `texts` hold all of them.
     """
     grams = {gram for text in texts for gram in ngrams(words(text), 8)}
     for name, path in OTHERS.items():
@@ -259,7 +258,7 @@ def another_book(texts: Iterable[str]) -> tuple[str, list[str]]:
             own = ngrams(words(other), 8)
             if sum(gram in grams for gram in own) < SAME_BOOK * len(own):
                 return name, [other]
-    raise ValueError("every other book is part of this one")
+    return None, []
 
 
 def style_figures(

@@ -50,10 +50,10 @@ class MetricLog:
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The complete lines of a metrics.jsonl."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield json.loads(line)
-        except ValueError:  # cut off by a kill
+            yield dict(json.loads(line).items())
+        except (ValueError, AttributeError):  # cut off by a kill, or no object
             return
 
 
