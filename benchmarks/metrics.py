@@ -107,7 +107,7 @@ def main() -> None:
                 told.append(f"rank {rank}: AUC {auc(*(measured(by, group) for group in drawn)):.2f}")
             print(f"\nneighbours by LSA: {', '.join(told)}")
             order = {key: f"{whole[key]['own_order']['held_out']:.2f}" for key in ("adjacent", "entities")}
-            print(f"AUC of held-out pieces against their own sentences shuffled: {order}")
+            print(f"share of held-out pieces that are stranger with their own sentences shuffled: {order}")
             judged = {key: one["verdict"] for key, one in whole["together"].items()}
             print(f"variety of {whole['texts_together']} held-out pieces: {judged}")
             memory = copying.memory_figures([], train, held_out)

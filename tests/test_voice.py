@@ -109,8 +109,8 @@ def test_another_book_is_never_the_same_book():
     assert name == "The Sixty-Fifth Pint" and "Chapter 3" not in novel and len(words(novel)) > 25_000
     assert own[0].startswith("Alice") and len(words(own[1][0])) > 4000
     assert another_book(BOOK[:5]) == own  # a part of the novel is the novel
-    with pytest.raises(ValueError, match="part of this one"):
-        another_book([*BOOK, *own[1]])
+    assert another_book([*BOOK, *own[1]]) == (None, [])  # a floor alone, as in another language
+    assert style_figures([], BOOK, [strange])["other_book"].startswith("Alice")  # training chapters count
 
 
 SOME = measures(TRAIN[:2], 60)
