@@ -27,10 +27,11 @@ def test_fewer_bits_are_better_than_more(found):
     assert (
         "50.0\u00a0%</data> more bits than x" in page.compared(-0.5, "x") and page.compared(None, "x") == ""
     )
-    found["verdict"] |= {"better_than_ngram": 0.25, "better_than_twin": -0.5}
+    found["verdict"] |= {"best_simple": "bz2", "better_than_simple": 0.25, "better_than_twin": -0.5}
     told = plain(page.headline(found))
     assert (
-        "25.0\u00a0% fewer bits than counting runs of five bytes; 50.0\u00a0% more bits than its auto" in told
+        "25.0\u00a0% fewer bits than bzip2, the best of the simple models; 50.0\u00a0% more bits than its"
+        in told
     )
 
 
@@ -165,8 +166,8 @@ def test_columns_of_what_texts_say_are_not_swapped(found):
     made = rows(page_measures.style(found, {}))
     assert made["strangeness of neighbouring sentences"][:2] == ["25\u00a0%", "75\u00a0%"]
     assert made["share of runs of four words that stood in it before"][:2] == ["1 to 1", "2 to 2"]
-    assert made["frequent words and marks (Burrows&#x27; Delta)"][1:3] == ["1 to 1", "2 to 2"]
-    assert made["frequent words and marks (Burrows&#x27; Delta)"][5] == "–"  # no text, no share
+    assert made["frequent words and marks (Burrows&#x27; Delta)"][2:4] == ["1 to 1", "2 to 2"]
+    assert made["frequent words and marks (Burrows&#x27; Delta)"][6] == "–"  # no text, no share
 
 
 def test_copies_of_samples_stand_before_those_of_unseen_pages(found):
