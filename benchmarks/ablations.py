@@ -31,6 +31,12 @@ def epochs(*counts: int) -> dict[str, object]:
 EPOCHS = epochs(7, 4, 21)
 TWIN = {"config": "autoregressive", "evaluation.per_stage": 10, "stages[2].patience": 3}
 LONG = epochs(10, 5, 90)
+WIDE = {
+    "model.seq_len": 256,
+    "batch_size": 8,
+    "micro_batch": 8,
+}  # as many tokens a batch, and twice the context
+DECAY = {"optimizer.weight_decay": 1.0}
 # Fields of the plan that a row sets, and its config if not three_stage; the rest are compared with the first.
 STUDY: dict[str, dict[str, object]] = {
     "mdlm": {},
@@ -57,7 +63,8 @@ STUDY: dict[str, dict[str, object]] = {
     "vocabulary 2k": {"data.vocab_size": 2048},
     "vocabulary 8k": {"data.vocab_size": 8192, "data.min_frequency": 2},
     "decay 0.01": {"optimizer.weight_decay": 0.01},
-    "decay 1": {"optimizer.weight_decay": 1.0},
+    "decay 1": DECAY,
+    "decay 3": {"optimizer.weight_decay": 3.0},
     "short range": {"mask_schedule": "curriculum", "full_range_fraction": 0.7}
     | {f"stages[{i}].mask_rate": "0,0.15" for i in range(3)},
     # The twin, with early stopping, to be tuned; and the diffusion model with as much as it can use.
@@ -66,13 +73,15 @@ STUDY: dict[str, dict[str, object]] = {
     "twin, 20 epochs, dropout 0.1": TWIN | epochs(7, 4, 20) | {"model.dropout": 0.1},
     "twin, 20 epochs, dropout 0.3": TWIN | epochs(7, 4, 20) | {"model.dropout": 0.3},
     "twin, 30 epochs, dropout 0.3": TWIN | epochs(10, 5, 30) | {"model.dropout": 0.3},
-    "twin, 20 epochs, decay 1": TWIN | epochs(7, 4, 20) | {"optimizer.weight_decay": 1.0},
+    "twin, 20 epochs, decay 1": TWIN | epochs(7, 4, 20) | DECAY,
     "twin, 20 epochs, rates 2e-3": TWIN | epochs(7, 4, 20) | {f"optimizer.{name}": 2e-3 for name in RATES},
     "twin, 20 epochs, rates 8e-3": TWIN | epochs(7, 4, 20) | {f"optimizer.{name}": 8e-3 for name in RATES},
+    "twin, 20 epochs, decay 1, 256 positions": TWIN | epochs(7, 4, 20) | DECAY | WIDE,
+    "decay 1, 256 positions": EPOCHS | DECAY | WIDE,
     "long": LONG,
     "long, dropout 0.1": LONG | {"model.dropout": 0.1},
-    "long, decay 1": LONG | {"optimizer.weight_decay": 1.0},
-    "long, dropout 0.1, decay 1": LONG | {"model.dropout": 0.1, "optimizer.weight_decay": 1.0},
+    "long, decay 1": LONG | DECAY,
+    "long, dropout 0.1, decay 1": LONG | DECAY | {"model.dropout": 0.1},
 }
 
 
