@@ -35,7 +35,7 @@ WIDE = {
     "model.seq_len": 256,
     "batch_size": 8,
     "micro_batch": 8,
-}  # as many tokens a batch, and twice the context
+}  # as many tokens a batch, twice the context
 DECAY = {"optimizer.weight_decay": 1.0}
 # Fields of the plan that a row sets, and its config if not three_stage; the rest are compared with the first.
 STUDY: dict[str, dict[str, object]] = {
