@@ -1,10 +1,12 @@
 """What each choice of the plan is worth: the same run with one thing changed, over several seeds.
 
     python benchmarks/ablations.py --book B [--only NAME ...] [--seeds 0 1 2] [--set FIELD=VALUE ...]
+    python benchmarks/ablations.py --draw
 
 Every run is a run directory of its own below --out, so a stopped study goes on where it was; every finished
 run adds a line to --rows (docs/ablations.jsonl, committed). Prints a Markdown table: the mean over seeds, and
 the difference from the first row, seed by seed, with a 95 % interval of Student's t where there are several.
+--draw trains nothing and prints the tables of all rows: decided by three seeds, not decided, the twin.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from studies import ROOT, add, commit, known, trained
+from studies import ROOT, add, commit, known, read_rows, trained
 
 SAME = ("book", "preset", "name", "fields", "seed")  # what makes two lines those of one run
 ROWS = ROOT / "docs" / "ablations.jsonl"
@@ -30,6 +32,7 @@ def epochs(*counts: int) -> dict[str, object]:
 # About two million tokens of Frankenstein at tiny: every row has them, unless its name says otherwise.
 EPOCHS = epochs(7, 4, 21)
 TWIN = {"config": "autoregressive", "evaluation.per_stage": 10, "stages[2].patience": 3}
+USUAL_TWIN = "twin, 20 epochs"  # as configs/autoregressive.py has it, but with early stopping
 LONG = epochs(10, 5, 90)
 WIDE = {
     "model.seq_len": 256,
@@ -131,12 +134,29 @@ def table(lines: list[dict]) -> str:
     return "\n".join(rows)
 
 
+def tables(lines: list[dict]) -> str:
+    """Of all lines of a book: changes of three seeds, of fewer, and of the twin, beside the first row."""
+    lines = sorted((x for x in lines if x["name"] in STUDY), key=lambda x: list(STUDY).index(x["name"]))
+    names = [x["name"] for x in lines]
+    first = [x for x in lines if x["name"] == "mdlm"]
+    own = [x for x in lines if not x["name"].startswith(("mdlm", "twin"))]
+    twins = sorted((x for x in lines if x["name"].startswith("twin")), key=lambda x: x["name"] != USUAL_TWIN)
+    decided = [x for x in own if names.count(x["name"]) >= 3]
+    groups = {
+        "Three seeds": first + decided,
+        "Fewer, not decided": first + [x for x in own if x not in decided],
+        "The twin": twins,
+    }
+    return "\n\n".join(f"{title}\n\n{table(group)}" for title, group in groups.items() if group)
+
+
 def main() -> None:
     """Trains what is missing and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--book", type=Path, required=True)
+    parser.add_argument("--book", type=Path)
+    parser.add_argument("--draw", action="store_true", help="train nothing, print the tables of the rows")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--only", nargs="+", choices=STUDY, default=list(STUDY))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -144,6 +164,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--rows", type=Path, default=ROWS)
     a = parser.parse_args()
+    if a.draw:
+        return print(tables(read_rows(a.rows)))
+    if not a.book:
+        parser.error("--book is needed, or --draw")
     common = dict(text.split("=", 1) for text in a.set)
     lines = []
     for seed in a.seeds:
