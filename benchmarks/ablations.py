@@ -34,11 +34,8 @@ EPOCHS = epochs(7, 4, 21)
 TWIN = {"config": "autoregressive", "evaluation.per_stage": 10, "stages[2].patience": 3}
 USUAL_TWIN = "twin, 20 epochs"  # as configs/autoregressive.py has it, but with early stopping
 LONG = epochs(10, 5, 90)
-WIDE = {
-    "model.seq_len": 256,
-    "batch_size": 8,
-    "micro_batch": 8,
-}  # as many tokens a batch, twice the context
+# Twice the context, and as many tokens a batch.
+WIDE = {"model.seq_len": 256, "batch_size": 8, "micro_batch": 8}
 DECAY = {"optimizer.weight_decay": 1.0}
 # Fields of the plan that a row sets, and its config if not three_stage; the rest are compared with the first.
 STUDY: dict[str, dict[str, object]] = {
@@ -80,7 +77,7 @@ STUDY: dict[str, dict[str, object]] = {
     "twin, 20 epochs, rates 2e-3": TWIN | epochs(7, 4, 20) | {f"optimizer.{name}": 2e-3 for name in RATES},
     "twin, 20 epochs, rates 8e-3": TWIN | epochs(7, 4, 20) | {f"optimizer.{name}": 8e-3 for name in RATES},
     "twin, 20 epochs, decay 1, 256 positions": TWIN | epochs(7, 4, 20) | DECAY | WIDE,
-    "decay 1, 256 positions": EPOCHS | DECAY | WIDE,
+    "decay 1, 256 positions": DECAY | WIDE,
     "long": LONG,
     "long, dropout 0.1": LONG | {"model.dropout": 0.1},
     "long, decay 1": LONG | DECAY,

@@ -284,6 +284,13 @@ def test_saved_texts_without_a_prompt(made_run, monkeypatch, capsys, tmp_path):
     pairs = only_test(run)["pairs"]
     assert {pair["sample"] for pair in pairs} <= {f"{i}.json" for i in range(7)}
     assert len({pair["sample"] for pair in pairs}) == 6
+    assert (
+        invoke(monkeypatch, capsys, run, "--samples", "--page", tmp_path / "x.html")[0] == 0
+    )  # its own page
+    (tmp_path / "diary.html").write_text("my diary")
+    code, _, err = invoke(monkeypatch, capsys, run, "--samples", "--page", tmp_path / "diary.html")
+    assert code == 2 and "holds something else" in err
+    assert (tmp_path / "diary.html").read_text() == "my diary"
     code, _, err = invoke(monkeypatch, capsys, run, "--samples", "--pairs", "8")
     assert code == 2 and "samples has 7 texts of 12 words and no prompt, not 8" in err
     assert os.listdir(run / "human") == [f"{only_test(run)['id']}.json"]

@@ -189,3 +189,20 @@ def test_a_pair_is_trained_once_and_drawn(book, tmp_path, child_env):
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()}
     assert run().stdout == first.stdout and studies.read_rows(tmp_path / "rows.jsonl") == rows
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()} == written
+
+
+def test_ablations_of_three_seeds_are_told_from_fewer_and_from_the_twin():
+    def line(name: str, seed: int, value: float) -> dict:
+        return {"name": name, "seed": seed, "tokens": 1e6, "validation": value, "test": value}
+
+    found = [line("mdlm", i, 2.0 + i) for i in range(3)] + [line("falling", i, 2.25 + i) for i in range(3)]
+    found += [line("decay 1", 0, 1.5), line("no such row", 0, 9.0)]
+    found += [line("twin, 10 epochs", 0, 1.75), line(ablations.USUAL_TWIN, 0, 1.25)]
+    parts = ablations.tables(found).split("\n\n")
+    assert parts[::2] == ["Three seeds", "Fewer, not decided", "The twin"]
+    three, fewer, twin = (part.splitlines()[2:] for part in parts[1::2])
+    assert [row.split(" | ")[0] for row in three] == ["| mdlm", "| falling"]
+    assert "+0.250 ± 0.000" in three[1]
+    assert [row.split(" | ")[0] for row in fewer] == ["| mdlm", "| decay 1"] and "-0.500 |" in fewer[1]
+    assert [row.split(" | ")[0] for row in twin] == ["| twin, 20 epochs", "| twin, 10 epochs"]
+    assert "+0.500 |" in twin[1]

@@ -268,3 +268,30 @@ def test_what_was_meant(smoke_run, tmp_path, monkeypatch, capsys):
     code, _, error = command(monkeypatch, capsys, "compare", run, run)
     assert code == 2 and "holds something else" in error
     assert (tmp_path / "comparison.html").read_text() == "my notes"
+
+
+def test_help_tells_every_default_once(monkeypatch, capsys):
+    for options in (["--help"], ["compare", "--help"]):
+        with pytest.raises(SystemExit):
+            command(monkeypatch, capsys, *options)
+        told = " ".join(capsys.readouterr().out.split())
+        assert "(default: None)" not in told and "(default: False)" not in told
+        for wanted in ("comparison.html",) if "compare" in options else ("both", "0", "<workdir>/report/"):
+            assert told.count(f"(default: {wanted}") == 1, told
+
+
+def test_files_of_others_and_more_thorough_evaluations(run, smoke_run, tmp_path, monkeypatch, capsys):
+    """--out refuses the former before any work, and over the latter a line tells what goes."""
+    (tmp_path / "my novel.txt").write_text("It was a dark and stormy night.")
+    code, out, error = command(monkeypatch, capsys, *run, "--out", tmp_path / "my novel.txt")
+    assert code == 2 and not out and "holds something else" in error and error.count("\n") == 1
+    assert (tmp_path / "my novel.txt").read_text() == "It was a dark and stormy night."
+    out = tmp_path / "evaluation.json"
+    assert measure.replaced(out, "fast", "test") == ""  # there is none
+    for text in ("{", '{"preset": 1}'):
+        out.write_text(text)
+        assert measure.replaced(out, "fast", "test") == ""  # nothing that could be lost
+    out.write_text('{"schema_version": 1, "preset": {"name": "default"}}')
+    assert "--preset default --split both" in measure.replaced(out, "fast", "both")
+    assert "--preset default --split both" in measure.replaced(out, "default", "test")
+    assert measure.replaced(out, "default", "both") == ""

@@ -165,6 +165,13 @@ def test_a_half_written_line_is_ignored_and_removed(log):
         assert log.path.read_bytes() == whole[:last]
 
 
+@pytest.mark.parametrize("last", [b'{"kind": "tr', b'{"kind": "\xff', b"7\n", b"null\n"])
+def test_lines_end_where_one_is_none(tmp_path, last):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + last)
+    assert list(metrics.read_lines(path)) == [{"step": 1}]
+
+
 def test_cut_back_without_a_file(log):
     log.cut_back(0, 0)
     assert not log.path.exists()

@@ -159,7 +159,7 @@ def test_another_language_has_no_yardstick(run):
     style = style_figures(texts(), [every[0], every[1]], [every[2]], language="de")
     change(run / "report" / "evaluation.json", style=style)
     page, found = opened(run)
-    assert "no other book in this language" in page.words and "on the way from" not in page.words.lower()
+    assert "no other book in its language" in page.words and "on the way from" not in page.words.lower()
     [check] = [x for x in found["checks"] if x["name"] == "style"]
     assert "the book's own unseen chapters" in check["text"] and check["limit"] is None
 

@@ -38,6 +38,12 @@ def test_the_second_half_of_full_windows():
     assert len(passages(windows, 100)[0]["tokens"]) == 6
 
 
+def test_a_split_without_text_has_no_passages():
+    empty = {"tokens": np.zeros((0, 9), int), "scored": np.zeros((0, 9), bool)}
+    with pytest.raises(ValueError, match="no text"):
+        passages(empty, 3)
+
+
 def test_short_texts_are_left_out_and_counted():
     every = chapters()
     samples = [*texts(), "", "too short", "?"]
@@ -83,6 +89,18 @@ def test_too_few_long_texts_are_no_section():
     ):
         with pytest.raises(NoSamples, match=said):
             measurable({"samples": {"texts": some}})
+
+
+def test_an_excerpt_stands_right_behind_letters_that_grow_when_folded():
+    """Where "ß" becomes two letters the place in the folded text is not the place in the text."""
+    span = {
+        "words": 9,
+        "chapter": 0,
+        "paragraph": 0,
+        "text": "Here stands what was copied from the book then",
+    }
+    [found] = excerpts({"texts": [{"spans": [span]}]}, {0: "ß" * 400 + " " + span["text"]})
+    assert span["text"] in found["excerpt"]
 
 
 def test_an_excerpt_holds_what_was_copied():

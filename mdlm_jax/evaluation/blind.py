@@ -4,7 +4,6 @@ In the terminal, or as a page for others (--page) whose answers are taken in by 
 readers found. A test is made once, by its seed, and kept in the run's human/; the same command goes on.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -35,7 +34,7 @@ def parser() -> cli.Parser:
     p = cli.Parser(
         prog="python -m mdlm_jax.evaluation.blind",
         description="A blind test: which of two passages is the book, and which one did the run write?",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=cli.Defaults,
     )
     p.add_argument("--workdir", required=True, type=Path, help="the run")
     p.add_argument("--pairs", type=int, default=20, help=f"1 to {MOST}")

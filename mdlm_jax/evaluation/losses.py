@@ -5,7 +5,6 @@ scored where it stands, in windows of running text, by the estimator of the held
 strata, all replicates, always the same random numbers.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -85,7 +84,7 @@ def parser() -> cli.Parser:
     made = cli.Parser(
         prog="python -m mdlm_jax.evaluation.losses",
         description="What each training sentence costs a trained run.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=cli.Defaults,
     )
     made.add_argument("--workdir", required=True, type=Path, help="the run")
     made.add_argument("--out", required=True, type=Path, help="the file of losses to write")

@@ -1,6 +1,5 @@
 """The command mdlm_jax.evaluate: sections of figures about a finished run, as JSON and on a screen."""
 
-import argparse
 import dataclasses
 import shlex
 import sys
@@ -89,7 +88,7 @@ def parser() -> cli.Parser:
         prog="python -m mdlm_jax.evaluate",
         description="What a finished run is worth on chapters it never saw.",
         epilog="python -m mdlm_jax.evaluate compare RUN RUN ... puts runs side by side.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=cli.Defaults,
     )
     made.add_argument("--workdir", type=Path, help="the run")
     made.add_argument("--preset", default="default", help=f"how thoroughly: {', '.join(PRESETS)}")
@@ -97,7 +96,6 @@ def parser() -> cli.Parser:
     made.add_argument(
         "--out",
         type=Path,
-        default=argparse.SUPPRESS,
         help="the file to write, without a page (default: <workdir>/report/evaluation.json)",
     )
     made.add_argument("--data", type=Path, help="its shards, where they are not in <workdir>/data")
@@ -119,7 +117,8 @@ def run_command() -> int:
     if not first.startswith("-"):
         near = nearest(first, ["compare"]) or f"; did you mean --workdir {shlex.quote(first)}?"
         raise EvaluateError(f"unexpected argument {first}{near}")
-    given = parser().parse_args(namespace=argparse.Namespace(out=None))
+    options = parser()
+    given = options.parse_args()
     if given.workdir is None:
         raise EvaluateError("the following option is required: --workdir RUN (--help lists the options)")
     given.preset = given.preset.lower().replace("-", "_")
@@ -130,9 +129,8 @@ def run_command() -> int:
         raise EvaluateError(f"--seed must be at least 0 and below 2**32, not {given.seed}")
     if given.strict and given.out:
         raise EvaluateError("--strict looks at what the page shows, and --out draws none; leave one out")
-    usual = parser().parse_args([])
     names = ("preset", "split", "data", "twin", "seed")
-    changed = {n: str(getattr(given, n)) for n in names if getattr(given, n) != getattr(usual, n)}
+    changed = {n: str(getattr(given, n)) for n in names if getattr(given, n) != options.get_default(n)}
     unread = [*changed, *(["out"] if given.out else [])]
     if given.draw and unread:
         raise EvaluateError(f"--draw measures nothing; leave out --{unread[0]}")
@@ -204,10 +202,13 @@ def told(workdir: Path, strict: bool) -> int:
 
 def compare_command(argv: list[str]) -> None:
     """Writes the page that has runs side by side. Raises UserErrors and OSErrors, a line each."""
-    made = cli.Parser(prog="python -m mdlm_jax.evaluate compare", description="Runs side by side, on a page.")
+    made = cli.Parser(
+        prog="python -m mdlm_jax.evaluate compare",
+        description="Runs side by side, on a page.",
+        formatter_class=cli.Defaults,
+    )
     made.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="two or more")
-    page = Path("comparison.html")
-    made.add_argument("--out", type=Path, default=page, help=f"the page to write (default: {page})")
+    made.add_argument("--out", type=Path, default=Path("comparison.html"), help="the page to write")
     given = made.parse_args(argv)
     if len(given.runs) < 2:
         raise EvaluateError("compare needs two runs or more")

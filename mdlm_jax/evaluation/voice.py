@@ -40,7 +40,7 @@ OTHERS = {
     "The Sixty-Fifth Pint": _HERE.parents[2] / "data_prep" / "books" / "the_sixty_fifth_pint.txt",
     "Alice's Adventures in Wonderland, I and II": _HERE.with_name("alice.txt"),
 }
-NO_BOOK = "there is no other book in this language"
+NO_BOOK = "there is no other book in its language to hold it against"
 NO_MEASURE = "nothing tells the two books apart at this length"
 SAME_BOOK = 0.05  # share of another book's runs of 8 words in this one: 0.0005 and less between strangers
 

@@ -36,6 +36,14 @@ def huge_pages() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+class Defaults(argparse.HelpFormatter):
+    """--help with the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        none = action.default in (None, argparse.SUPPRESS) or isinstance(action.default, bool)
+        return action.help if none else f"{action.help} (default: %(default)s)"
+
+
 class Parser(argparse.ArgumentParser):
     """argparse without usage dumps or abbreviations: raises UsageError; --num-samples is --num_samples."""
 

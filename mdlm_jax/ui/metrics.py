@@ -52,9 +52,12 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The complete lines of a metrics.jsonl."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield dict(json.loads(line).items())
-        except (ValueError, AttributeError):  # cut off by a kill, or no object
+            entry = json.loads(line)
+        except ValueError:  # cut off by a kill
             return
+        if not isinstance(entry, dict):
+            return
+        yield entry
 
 
 class Tail:
