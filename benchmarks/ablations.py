@@ -29,8 +29,8 @@ def epochs(*counts: int) -> dict[str, object]:
     return {f"stages[{i}].num_epochs": count for i, count in enumerate(counts)}
 
 
-# What every row has, unless it says otherwise: tiny's decay before this study raised it to 1, so that rows stay
-# comparable; and about two million tokens of Frankenstein.
+# What every row has, unless it says otherwise: tiny's decay before this study raised it to 1, which keeps
+# rows comparable; and about two million tokens of Frankenstein.
 BEFORE: dict[str, object] = {"optimizer.weight_decay": 0.1}
 EPOCHS = epochs(7, 4, 21)
 TWIN = {"config": "autoregressive", "evaluation.per_stage": 10, "stages[2].patience": 3}
