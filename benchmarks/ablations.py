@@ -34,7 +34,7 @@ def epochs(*counts: int) -> dict[str, object]:
 BEFORE: dict[str, object] = {"optimizer.weight_decay": 0.1}
 EPOCHS = epochs(7, 4, 21)
 TWIN = {"config": "autoregressive", "evaluation.per_stage": 10, "stages[2].patience": 3}
-USUAL_TWIN = "twin, 20 epochs"  # as configs/autoregressive.py has it, but with early stopping
+USUAL_TWIN = "twin, 20 epochs"  # as configs/autoregressive.py has it, but for the decay
 LONG = epochs(10, 5, 90)
 # Twice the context, and as many tokens a batch.
 WIDE = {"model.seq_len": 256, "batch_size": 8, "micro_batch": 8}
