@@ -10,8 +10,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from studies import ROOT, commit, planned
+from studies import ROOT, planned
 
+from mdlm_jax.evaluation.analytics import commit
 from mdlm_jax.evaluation.estimate import against_law
 
 PLANS = [f"three_stage.py:{size}" for size in ("tiny", "small", "base")]

@@ -3,9 +3,8 @@
     python benchmarks/crossover.py --book B [--only 'masked-4x128x2-*' ...] [--most_flops 1e14]
     python benchmarks/crossover.py --draw
 
-Both are configs/single_stage.py (refinement alone), the twin causal and with the dropout of
-configs/autoregressive.py, each run at its own number of epochs and with a schedule to its own end, the
-cheapest first. Every run is a run directory of its own below --out, so a stopped study goes on where it was;
+Both are configs/single_stage.py (refinement alone), with and without dropout, the twin causal; each run has
+its own number of epochs and a schedule to its own end, the cheapest first. Every run is a run directory of its own below --out, so a stopped study goes on where it was;
 every finished run adds a line to --rows (docs/crossover.jsonl, committed). Then, or with --draw alone, prints
 a Markdown table for every book of the rows and draws crossover_<book>.svg beside them.
 
@@ -16,6 +15,7 @@ this grid: it says nothing about sizes and epochs that nobody has trained.
 import argparse
 import itertools
 import math
+import operator
 import re
 import sys
 from fnmatch import fnmatch
@@ -23,17 +23,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from studies import ROOT, add, commit, known, planned, read_rows, trained
+from scipy import stats
+from studies import ROOT, add, known, planned, read_rows, trained
 
 import configs
-from configs import autoregressive
+from configs import single_stage
 from mdlm_jax.evaluation.charts import Series, lines
 from mdlm_jax.evaluation.critical import FITTED, critical_compute
 from mdlm_jax.evaluation.svg import Axis
 
 ROWS = ROOT / "docs" / "crossover.jsonl"
 FAMILIES = {"masked": "masked diffusion (bound)", "causal": "causal twin (exact)"}
-SAME = ("book", "preset", "family", "size", "epochs", "seed")  # what makes two lines those of one run
+PLACE = ("size", "epochs", "dropout", "decay")  # of the grid
+SAME = ("book", "preset", "family", *PLACE, "seed")  # what makes two lines those of one run
 ERRORS = 2.0  # standard errors by which the envelopes are moved
 
 
@@ -53,10 +55,8 @@ def options(line: dict, book: Path, out: Path) -> list[str]:
     found += [f"--data={out}/data-{book.stem}-{line['preset']}", f"--config.seed={line['seed']}"]
     found += [f"--config.model.num_layers={layers}", f"--config.model.d_model={width}"]
     found += [f"--config.model.num_heads={heads}", f"--config.stages[0].num_epochs={line['epochs']}"]
-    if line["family"] == "causal":
-        dropout = autoregressive.get_config(line["preset"]).model.dropout
-        found += ["--config.model.causal=true", f"--config.model.dropout={dropout}"]
-    return found
+    found += [f"--config.model.dropout={line['dropout']}", f"--config.optimizer.weight_decay={line['decay']}"]
+    return found + (["--config.model.causal=true"] if line["family"] == "causal" else [])
 
 
 def cost(line: dict, book: Path, out: Path) -> tuple[float, float]:
@@ -69,7 +69,7 @@ def cost(line: dict, book: Path, out: Path) -> tuple[float, float]:
 
 def named(line: dict) -> str:
     """What --only matches."""
-    return f"{line['family']}-{line['size']}-{line['epochs']}"
+    return f"{line['family']}-{line['size']}-{line['epochs']}-{line['dropout']:g}"
 
 
 def train(line: dict, book: Path, out: Path) -> dict:
@@ -77,7 +77,7 @@ def train(line: dict, book: Path, out: Path) -> dict:
     workdir = out / f"{book.stem}-{line['preset']}-{named(line)}-seed{line['seed']}"
     found = trained(workdir, options(line, book, out))
     return line | {
-        "commit": commit(),
+        "commit": found["commit"],
         "tokens": found["training_tokens"],
         "flops": found["training_flops"],
         "validation": found["validation"]["bits_per_byte"],
@@ -91,16 +91,15 @@ def train(line: dict, book: Path, out: Path) -> dict:
 
 def points(rows: list[dict], family: str) -> list[Point]:
     """The family's places of the grid by FLOPs. Their error is that of the bound's masks, which all seeds
-    share, and where there are several seeds that of their mean too.
+    share, and where there are several seeds that of their mean too, as wide as Student's t asks for.
     """
-    found = []
-    places = sorted((r["size"], r["epochs"]) for r in rows if r["family"] == family)
-    for (size, epochs), _ in itertools.groupby(places):
-        same = [r for r in rows if (r["family"], r["size"], r["epochs"]) == (family, size, epochs)]
+    found, place = [], operator.itemgetter(*PLACE)
+    own = sorted((r for r in rows if r["family"] == family), key=place)
+    for same in (list(group) for _, group in itertools.groupby(own, place)):
         values = [r["validation"] for r in same]
         error = float(np.mean([r["se"] for r in same]))
         if len(same) > 1:
-            error = math.hypot(error, float(np.std(values, ddof=1)) / math.sqrt(len(same)))
+            error = math.hypot(error, float(stats.sem(values) * stats.t.ppf(0.975, len(same) - 1) / 1.96))
         found.append(Point(float(np.mean([r["flops"] for r in same])), float(np.mean(values)), error, same))
     return sorted(found, key=lambda p: p.flops)
 
@@ -157,7 +156,7 @@ def compared(rows: list[dict]) -> tuple[list[Point], list[Point]] | None:
 def behind(masked: list[Point], causal: list[Point]) -> str:
     """The gap at the last three budgets of masked diffusion, in words."""
     low, high = budgets(masked, causal)
-    last = [p.flops for p in masked if low <= p.flops <= high][-3:]
+    last = [p.flops for p in masked if low <= p.flops <= high][-3:] or [low, high]
     gaps = [gap(masked, causal, flops) for flops in last]
     trend = "falling" if gaps == sorted(gaps, reverse=True) else "not falling steadily"
     trend = "growing" if gaps == sorted(gaps) else trend
@@ -196,14 +195,14 @@ def verdict(rows: list[dict]) -> tuple[str, float | None]:
 
 def table(rows: list[dict]) -> str:
     """Markdown; a row per place of the grid, by family and FLOPs."""
-    head = "| family | size | epochs | seeds | tokens | FLOPs | times Ccrit | validation | test | envelope |"
-    out, critical = [head, "|---" * 10 + "|"], critical_compute(rows[0]["unique"])
+    head = ["family", *PLACE, "seeds", "tokens", "FLOPs", "times Ccrit", "validation", "test", "envelope"]
+    out, critical = [f"| {' | '.join(head)} |", "|---" * 12 + "|"], critical_compute(rows[0]["unique"])
     for family in FAMILIES:
         found = points(rows, family)
         best = envelope(found)
         for p in found:
             one, exact = p.lines[0], p.lines[0]["kind"] == "exact"
-            cells = [family, one["size"], f"{one['epochs']}", f"{len(p.lines)}"]
+            cells = [family, *(str(one[name]) for name in PLACE), f"{len(p.lines)}"]
             cells += [f"{one['tokens'] / 1e6:.2f}M", f"{p.flops:.2e}", f"{p.flops / critical:.3g}"]
             alone = exact and len(p.lines) == 1
             cells += [f"{p.value:.3f}" if alone else f"{p.value:.3f} ± {p.error:.3f}"]
@@ -265,6 +264,7 @@ def main() -> None:
     parser.add_argument("--preset", default="tiny", choices=configs.SIZES, help="all but size and epochs")
     parser.add_argument("--sizes", nargs="+", default=["2x64x2", "4x128x2", "6x192x3"], metavar="LxDxH")
     parser.add_argument("--epochs", nargs="+", type=int, default=[5, 15, 45, 135])
+    parser.add_argument("--dropout", nargs="+", type=float, default=[0.0, 0.2])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="such as 'causal-4x128x2-*'")
     parser.add_argument("--most_flops", type=float, default=math.inf, help="runs that cost more are left out")
@@ -276,15 +276,17 @@ def main() -> None:
     if not a.book:
         parser.error("--book is needed, or --draw")
     book, out, costs = a.book.resolve(), a.out.resolve(), []
-    for seed, size, epochs, family in itertools.product(a.seeds, a.sizes, a.epochs, FAMILIES):
-        line = {"book": book.name, "preset": a.preset, "family": family}
-        line |= {"size": size, "epochs": epochs, "seed": seed}
+    decay = single_stage.get_config(a.preset).optimizer.weight_decay
+    grid = itertools.product(a.seeds, a.sizes, a.epochs, a.dropout, FAMILIES)
+    for seed, size, epochs, dropout, family in grid:
+        line = {"book": book.name, "preset": a.preset, "family": family, "size": size, "epochs": epochs}
+        line |= {"dropout": dropout, "decay": decay, "seed": seed}
         if any(fnmatch(named(line), wanted) for wanted in a.only):
             costs.append((*cost(line, book, out), line))
     costs.sort(key=lambda found: found[0])
     for flops, lasts, line in costs:
         state = "too much" if flops > a.most_flops else "there" if known(a.rows, line, SAME) else ""
-        told = f"{named(line):24} seed {line['seed']}: {flops:.2e} FLOPs, about {lasts / 60:.0f} min"
+        told = f"{named(line):26} seed {line['seed']}: {flops:.2e} FLOPs, about {lasts / 60:.0f} min"
         print(f"{told}  {state}".rstrip(), file=sys.stderr)
     for flops, _, line in costs:
         if flops <= a.most_flops and not known(a.rows, line, SAME):

@@ -7,25 +7,17 @@ is trained with every seed, the others with the first. Prints a Markdown table.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from studies import ROOT, trained
 
 
 def train(config: str, preset: str, book: Path | None, out: Path, split: int, seed: int) -> dict:
     """report.json of one run, trained if it is not there yet."""
-    workdir = out / f"{config}-split{split}-seed{seed}"
-    report = workdir / "report" / "report.json"
-    if not report.exists():
-        command = [sys.executable, str(ROOT / "launch.py"), f"--config={ROOT}/configs/{config}.py:{preset}"]
-        command += [f"--workdir={workdir}", f"--data={out / f'data-split{split}'}"]
-        command += [f"--config.seed={seed}", f"--config.data.split_seed={split}"]
-        command += [f"--book={book}"] if book else []
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    return json.loads(report.read_text(encoding="utf-8"))
+    options = [f"--config={ROOT}/configs/{config}.py:{preset}", f"--data={out / f'data-split{split}'}"]
+    options += [f"--config.seed={seed}", f"--config.data.split_seed={split}"]
+    options += [f"--book={book}"] if book else []
+    return trained(out / f"{config}-split{split}-seed{seed}", options)
 
 
 def main() -> None:
@@ -40,19 +32,21 @@ def main() -> None:
     parser.add_argument("--splits", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     a = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     book = a.book.resolve() if a.book else None
-    print(f"commit {commit.stdout.strip()}; bits per byte of held-out chapters, average weights\n")
-    print("| config | split | seed | training tokens | validation | test | 5-gram validation | 5-gram test |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("Bits per byte of held-out chapters, average weights\n")
+    print("| config | split | seed | tokens | validation | test | 5-gram validation | test | commit |")
+    print("|---" * 9 + "|", flush=True)
     for i, split in enumerate(a.splits):
         for seed in a.seeds if i == 0 else a.seeds[:1]:
             for config in a.configs:
                 r = train(config, a.preset, book, a.out.resolve(), split, seed)
                 results = [r[s] for s in ("validation", "test")]
                 cells = [f"{x['bits_per_byte']:.3f} ± {x['bits_per_byte_se']:.3f}" for x in results]
+                if results[0]["kind"] == "exact":
+                    cells = [f"{x['bits_per_byte']:.3f}" for x in results]
                 floor = [f"{r['ngram_5_bits_per_byte'][s]:.3f}" for s in ("validation", "test")]
                 row = [config, str(split), str(seed), f"{r['training_tokens'] / 1e6:.2f}M", *cells, *floor]
+                row.append(r["commit"])
                 print("| " + " | ".join(row) + " |", flush=True)
 
 

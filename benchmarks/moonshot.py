@@ -4,9 +4,8 @@
 
 Runs of one shape on the same data are one model whose probabilities are the mean of theirs: its bound, or
 for the twin its exact figure. With --orders K also the exact likelihood of the model that draws one of K
-orders of writing, all alike: window by window -log of the mean over random orders (seeds 0 to K - 1) of
-exp(-nats), which is never above the mean over these orders of the nats (Jensen), of which the bound is the
-mean over all orders. Adds a line of JSON to --rows.
+orders of writing, all alike (seeds 0 to K - 1), which is never above the mean over these orders (Jensen), of
+which the bound is the mean over all orders. Adds a line of JSON to --rows.
 """
 
 import argparse
@@ -15,17 +14,24 @@ from pathlib import Path
 
 import numpy as np
 from scipy.special import logsumexp
-from studies import ROOT, add, commit
+from studies import ROOT, add
 
-from mdlm_jax.data import open_dataset
+from mdlm_jax.evaluation.analytics import commit
 from mdlm_jax.evaluation.exact import make_in_order
 from mdlm_jax.evaluation.likelihood import bytes_and_words, held_out, held_out_windows
+from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.run_directory import cache_compilations, load
+from mdlm_jax.ui.values import UserError
 
 
 def ranks(windows: dict[str, np.ndarray], seed: int) -> np.ndarray:
     """A random order [W, L] of the positions of each window."""
     return np.random.default_rng(seed).random(windows["tokens"].shape).argsort(axis=1)
+
+
+def mixture(nats: np.ndarray) -> np.ndarray:
+    """Nats [W] of the model that draws one of K models for each window, all alike; nats [K, W] of each."""
+    return -(logsumexp(-nats, axis=0) - math.log(len(nats)))
 
 
 def main() -> None:
@@ -40,10 +46,17 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROOT / "docs" / "moonshot.jsonl")
     a = parser.parse_args()
     cache_compilations(ROOT / ".jax_cache")
-    runs = [load(path) for path in a.runs]
-    dataset, first = open_dataset(a.data or a.runs[0] / "data"), runs[0]
+    try:
+        for path in a.runs:
+            dataset = dataset_of(path, a.data or a.runs[0] / "data")
+        runs = [load(path) for path in a.runs]
+    except UserError as error:
+        parser.error(str(error))
+    first = runs[0]
     if any(run.config.model != first.config.model for run in runs):
         parser.error("--runs: their networks have different shapes")
+    if a.orders and first.config.model.causal:
+        parser.error("--orders: an autoregressive model has one order only")
     weights = [run.params for run in runs]
     found = held_out(first.config, dataset, a.runs[0], a.split)(weights)
     line = {"runs": [path.name for path in a.runs], "split": a.split, "commit": commit()}
@@ -58,7 +71,7 @@ def main() -> None:
                 first.config, first.forbidden, dataset.special_ids["mask"], windows, ranks(windows, seed)
             )
             nats.append(exact(weights).sum(axis=1))
-            together = -(logsumexp(-np.array(nats), axis=0) - math.log(len(nats))).sum()
+            together = mixture(np.array(nats)).sum()
             print(f"order {seed}: {nats[-1].sum() / size:.4f}, together {together / size:.4f}", flush=True)
         line |= {"orders": a.orders, "mean_over_orders": float(np.mean(nats, 0).sum() / size)}
         line |= {"mixture_of_orders": float(together / size)}

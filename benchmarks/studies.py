@@ -12,10 +12,12 @@ sys.path.insert(0, str(ROOT))
 
 
 def trained(workdir: Path, options: Sequence[str]) -> dict:
-    """report.json of a run that launch.py trains with `options`, or finds trained with the same ones."""
+    """report.json, and the commit, of a run that launch.py trains with `options`, or finds trained so."""
     command = [sys.executable, str(ROOT / "launch.py"), *options, f"--workdir={workdir}"]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    return json.loads((workdir / "report" / "report.json").read_text(encoding="utf-8"))
+    report, environment = (workdir / name for name in ("report/report.json", "environment.json"))
+    found = json.loads(report.read_text(encoding="utf-8"))
+    return found | {"commit": json.loads(environment.read_text(encoding="utf-8"))["commit"]}
 
 
 def planned(options: Sequence[str]) -> tuple[Any, Any, Any]:
@@ -33,12 +35,6 @@ def planned(options: Sequence[str]) -> tuple[Any, Any, Any]:
     dataset = open_dataset(Path(flags["data"]))
     config = complete(config, dataset)
     return config, dataset, plan(config, dataset)
-
-
-def commit() -> str:
-    """Of the checkout, with a mark when it has changes."""
-    command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=7", "--exclude=*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def read_rows(path: Path) -> list[dict]:

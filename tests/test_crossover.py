@@ -37,6 +37,8 @@ def made_up(level: dict, slope: dict, seeds=(0,), noise: float = 0.0) -> list[di
                         "family": family,
                         "size": size,
                         "epochs": epochs,
+                        "dropout": 0.0,
+                        "decay": 1.0,
                     }
                     row |= {"seed": seed, "commit": "abc", "tokens": 1000 * epochs, "flops": flops}
                     row |= {"validation": value, "test": value, "unique": 100_000, "ngram": 2.0}
@@ -102,7 +104,7 @@ def test_seeds_are_averaged_and_told_apart():
     for p in crossover.points(rows, "masked"):
         same = [r["validation"] for r in p.lines]
         assert p.value == pytest.approx(np.mean(same)) and len(same) == 3
-        assert p.error == pytest.approx(np.hypot(0.004, np.std(same, ddof=1) / np.sqrt(3)))
+        assert p.error == pytest.approx(np.hypot(0.004, 4.302653 / 1.96 * np.std(same, ddof=1) / np.sqrt(3)))
 
 
 def test_the_envelope_is_what_no_cheaper_run_beats():
@@ -160,7 +162,7 @@ def test_a_run_is_known_by_what_decides_it(tmp_path):
     asked = {name: line[name] for name in ablations.SAME}
     assert studies.known(path, asked, ablations.SAME) == line
     assert studies.known(path, asked | {"fields": {}}, ablations.SAME) is None
-    assert ablations.table([line]).splitlines()[-1] == "| mdlm | 1 | 2.00M | 1.900 | 1.850 |  |  |"
+    assert ablations.table([line]).splitlines()[-1] == "| mdlm | 1 | 2.00M | 1.00e+13 | 1.900 | 1.850 |  |  |"
 
 
 @pytest.mark.soak
@@ -193,16 +195,16 @@ def test_a_pair_is_trained_once_and_drawn(book, tmp_path, child_env):
 
 def test_ablations_of_three_seeds_are_told_from_fewer_and_from_the_twin():
     def line(name: str, seed: int, value: float) -> dict:
-        return {"name": name, "seed": seed, "tokens": 1e6, "validation": value, "test": value}
+        return {"name": name, "seed": seed, "tokens": 1e6, "flops": 1e12, "validation": value, "test": value}
 
     found = [line("mdlm", i, 2.0 + i) for i in range(3)] + [line("falling", i, 2.25 + i) for i in range(3)]
     found += [line("decay 1", 0, 1.5), line("no such row", 0, 9.0)]
-    found += [line("twin, 10 epochs", 0, 1.75), line(ablations.USUAL_TWIN, 0, 1.25)]
+    found += [line("twin, 10 epochs, decay 1", 0, 1.75), line(ablations.USUAL_TWIN, 0, 1.25)]
     parts = ablations.tables(found).split("\n\n")
     assert parts[::2] == ["Three seeds", "Fewer, not decided", "The twin"]
     three, fewer, twin = (part.splitlines()[2:] for part in parts[1::2])
     assert [row.split(" | ")[0] for row in three] == ["| mdlm", "| falling"]
     assert "+0.250 ± 0.000" in three[1]
     assert [row.split(" | ")[0] for row in fewer] == ["| mdlm", "| decay 1"] and "-0.500 |" in fewer[1]
-    assert [row.split(" | ")[0] for row in twin] == ["| twin, 20 epochs", "| twin, 10 epochs"]
+    assert [row.split(" | ")[0] for row in twin] == ["| twin, 20 epochs", "| twin, 10 epochs, decay 1"]
     assert "+0.500 |" in twin[1]
