@@ -4,9 +4,10 @@
     python benchmarks/crossover.py --draw
 
 Both are configs/single_stage.py (refinement alone), with and without dropout, the twin causal; each run has
-its own number of epochs and a schedule to its own end, the cheapest first. Every run is a run directory of its own below --out, so a stopped study goes on where it was;
-every finished run adds a line to --rows (docs/crossover.jsonl, committed). Then, or with --draw alone, prints
-a Markdown table for every book of the rows and draws crossover_<book>.svg beside them.
+its own number of epochs and a schedule to its own end, the cheapest first. Every run is a run directory of
+its own below --out, so a stopped study goes on where it was; every finished run adds a line to --rows
+(docs/crossover.jsonl, committed). Then, or with --draw alone, prints a Markdown table for every book of the
+rows and draws crossover_<book>.svg beside them.
 
 An envelope joins, on a logarithmic axis of compute, the runs that are better than every cheaper one. It is of
 this grid: it says nothing about sizes and epochs that nobody has trained.

@@ -14,6 +14,7 @@ sys.path.append(str(REPO / "benchmarks"))
 
 import ablations
 import crossover
+import moonshot
 import studies
 
 SIZES, EPOCHS = ("2x64x2", "4x128x2", "6x192x3"), (5, 15, 45, 135)
@@ -163,6 +164,39 @@ def test_a_run_is_known_by_what_decides_it(tmp_path):
     assert studies.known(path, asked, ablations.SAME) == line
     assert studies.known(path, asked | {"fields": {}}, ablations.SAME) is None
     assert ablations.table([line]).splitlines()[-1] == "| mdlm | 1 | 2.00M | 1.00e+13 | 1.900 | 1.850 |  |  |"
+
+
+def test_one_of_several_orders_is_a_model_and_never_worse_than_they_are_on_the_mean():
+    """All texts of three laws over fifty: together they have probability 1 under the mixture too."""
+    laws = np.random.default_rng(0).dirichlet(np.full(50, 0.3), size=3)
+    nats = moonshot.mixture(-np.log(laws))
+    assert np.exp(-nats).sum() == pytest.approx(1)
+    np.testing.assert_allclose(np.exp(-nats), laws.mean(0))
+    assert (nats <= -np.log(laws).mean(0) + 1e-12).all()
+    np.testing.assert_allclose(moonshot.mixture(-np.log(laws[:1])), -np.log(laws[0]))
+
+
+def test_where_no_masked_run_has_a_common_budget_the_ends_are_told():
+    rows = made_up({"masked": 2.6, "causal": 2.5}, SLOW)
+    masked, causal = ([r for r in rows if r["family"] == f] for f in crossover.FAMILIES)
+    least, most = (f(masked, key=lambda r: r["flops"]) for f in (min, max))
+    inner = [r for r in causal if 2 * least["flops"] < r["flops"] < most["flops"] / 2]
+    told, found = crossover.verdict([least, most, *inner])
+    assert found is None and len(re.search(r"behind by ([\d., ]+) bits", told)[1].split(", ")) == 2
+
+
+def test_books_are_tabled_apart(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    for book, value in (("a.txt", 2.0), ("b.txt", 3.0)):
+        for seed in range(2):
+            line = {"book": book, "preset": "tiny", "name": "mdlm", "seed": seed, "tokens": 1e6}
+            studies.add(path, line | {"flops": 1e12, "validation": value, "test": value})
+    monkeypatch.setattr(sys, "argv", ["ablations.py", "--draw", "--rows", str(path)])
+    ablations.main()
+    told = capsys.readouterr().out.splitlines()
+    assert [x for x in told if x.endswith(", tiny")] == ["a.txt, tiny", "b.txt, tiny"]
+    assert [x.split(" | ")[4] for x in told if x.startswith("| mdlm")] == ["2.000", "3.000"]
+    assert not any("decided" in x for x in told)
 
 
 @pytest.mark.soak
