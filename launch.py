@@ -269,7 +269,7 @@ def figures(report: dict[str, Any]) -> list[str]:
         kind = "exactly" if result["kind"] == "exact" else f"at most (+- {result['bits_per_byte_se']:.3f})"
         lines.append(
             f"{split}: {result['bits_per_byte']:.3f} bits per byte {kind}; byte 5-gram {ngram:.3f}; "
-            f"perplexity per token {result['token_perplexity']:.1f}, per word {result['word_perplexity']:.0f}"
+            f"perplexity per token {result['token_perplexity']:.1f}, per word {result['word_perplexity']:.5g}"
         )
     lines += ["(bits per byte of chapters it never saw: lower is better)"]
     if report["test"]["bits_per_byte"] > report["ngram_5_bits_per_byte"]["test"]:

@@ -177,14 +177,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--rows", type=Path, default=ROWS)
     a = parser.parse_args()
+    if bool(a.book) == a.draw:
+        parser.error("--book is needed, or --draw alone")
     if a.draw:
         rows = read_rows(a.rows)
         for book, preset in dict.fromkeys((x["book"], x["preset"]) for x in rows):
             print(f"{book}, {preset}\n")
             print(tables([x for x in rows if (x["book"], x["preset"]) == (book, preset)]), end="\n\n")
         return
-    if not a.book:
-        parser.error("--book is needed, or --draw")
     common = dict(text.split("=", 1) for text in a.set)
     lines = []
     for seed in a.seeds:

@@ -272,10 +272,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/crossover"))
     parser.add_argument("--rows", type=Path, default=ROWS)
     a = parser.parse_args()
+    if bool(a.book) == a.draw:
+        parser.error("--book is needed, or --draw alone")
     if a.draw:
         return draw(a.rows)
-    if not a.book:
-        parser.error("--book is needed, or --draw")
     book, out, costs = a.book.resolve(), a.out.resolve(), []
     decay = single_stage.get_config(a.preset).optimizer.weight_decay
     grid = itertools.product(a.seeds, a.sizes, a.epochs, a.dropout, FAMILIES)
