@@ -72,6 +72,9 @@ STUDY: dict[str, dict[str, object]] = {
     "decay 1": DECAY,
     "decay 3": {"optimizer.weight_decay": 3.0},
     "decay 1, vocabulary 8k": DECAY | WORDS,
+    "decay 1, rates 8e-3": DECAY | rates(8e-3),
+    "decay 1, rates 8e-3, vocabulary 8k": DECAY | rates(8e-3) | WORDS,
+    "decay 1, rates 16e-3, vocabulary 8k": DECAY | rates(16e-3) | WORDS,
     "short range": {"mask_schedule": "curriculum", "full_range_fraction": 0.7}
     | {f"stages[{i}].mask_rate": "0,0.15" for i in range(3)},
     # The twin, with early stopping, to be tuned; and the diffusion model with as much as it can use.
@@ -81,14 +84,13 @@ STUDY: dict[str, dict[str, object]] = {
     "twin, 20 epochs, rates 2e-3": TWIN | epochs(7, 4, 20) | rates(2e-3),
     "twin, 20 epochs, rates 8e-3": TWIN | epochs(7, 4, 20) | rates(8e-3),
     "twin, 20 epochs, decay 1": TWIN | epochs(7, 4, 20) | DECAY,
-    "twin, 20 epochs, decay 1, vocabulary 8k": TWIN | epochs(7, 4, 20) | DECAY | WORDS,
     "twin, 20 epochs, decay 1, 256 positions": TWIN | epochs(7, 4, 20) | DECAY | WIDE,
-    "twin, 6 epochs, decay 1": TWIN | epochs(7, 4, 6) | DECAY,
     "twin, 8 epochs, decay 1": TWIN | epochs(7, 4, 8) | DECAY,
     "twin, 10 epochs, decay 1": TWIN | epochs(7, 4, 10) | DECAY,
-    "twin, 14 epochs, decay 1": TWIN | epochs(7, 4, 14) | DECAY,
     "twin, 10 epochs, decay 1, rates 8e-3": TWIN | epochs(7, 4, 10) | DECAY | rates(8e-3),
-    "twin, 10 epochs, decay 1, dropout 0.3": TWIN | epochs(7, 4, 10) | DECAY | {"model.dropout": 0.3},
+    "twin, 10 epochs, decay 1, rates 16e-3": TWIN | epochs(7, 4, 10) | DECAY | rates(16e-3),
+    "twin, 10 epochs, decay 1, rates 8e-3, vocabulary 8k": TWIN | epochs(7, 4, 10) | DECAY | rates(8e-3) | WORDS,
+    "twin, 15 epochs, decay 1, rates 8e-3, vocabulary 8k": TWIN | epochs(7, 4, 15) | DECAY | rates(8e-3) | WORDS,
     "decay 1, 256 positions": DECAY | WIDE,
     "long, dropout 0.1, decay 1": epochs(10, 5, 90) | DECAY | {"model.dropout": 0.1},
 }
