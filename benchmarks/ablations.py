@@ -42,6 +42,7 @@ USUAL_TWIN = "twin, 20 epochs"  # as configs/autoregressive.py has it, but for t
 # Twice the context, and as many tokens a batch.
 WIDE = {"model.seq_len": 256, "batch_size": 8, "micro_batch": 8}
 DECAY = {"optimizer.weight_decay": 1.0}
+TUNED = TWIN | DECAY
 WORDS = {"data.vocab_size": 8192, "data.min_frequency": 2}
 # Fields of the plan that a row sets, and its config if not three_stage; the rest are compared with the first.
 STUDY: dict[str, dict[str, object]] = {
@@ -83,14 +84,14 @@ STUDY: dict[str, dict[str, object]] = {
     "twin, 20 epochs, dropout 0.3": TWIN | epochs(7, 4, 20) | {"model.dropout": 0.3},
     "twin, 20 epochs, rates 2e-3": TWIN | epochs(7, 4, 20) | rates(2e-3),
     "twin, 20 epochs, rates 8e-3": TWIN | epochs(7, 4, 20) | rates(8e-3),
-    "twin, 20 epochs, decay 1": TWIN | epochs(7, 4, 20) | DECAY,
-    "twin, 20 epochs, decay 1, 256 positions": TWIN | epochs(7, 4, 20) | DECAY | WIDE,
-    "twin, 8 epochs, decay 1": TWIN | epochs(7, 4, 8) | DECAY,
-    "twin, 10 epochs, decay 1": TWIN | epochs(7, 4, 10) | DECAY,
-    "twin, 10 epochs, decay 1, rates 8e-3": TWIN | epochs(7, 4, 10) | DECAY | rates(8e-3),
-    "twin, 10 epochs, decay 1, rates 16e-3": TWIN | epochs(7, 4, 10) | DECAY | rates(16e-3),
-    "twin, 10 epochs, decay 1, rates 8e-3, vocabulary 8k": TWIN | epochs(7, 4, 10) | DECAY | rates(8e-3) | WORDS,
-    "twin, 15 epochs, decay 1, rates 8e-3, vocabulary 8k": TWIN | epochs(7, 4, 15) | DECAY | rates(8e-3) | WORDS,
+    "twin, 20 epochs, decay 1": TUNED | epochs(7, 4, 20),
+    "twin, 20 epochs, decay 1, 256 positions": TUNED | epochs(7, 4, 20) | WIDE,
+    "twin, 8 epochs, decay 1": TUNED | epochs(7, 4, 8),
+    "twin, 10 epochs, decay 1": TUNED | epochs(7, 4, 10),
+    "twin, 10 epochs, decay 1, rates 8e-3": TUNED | epochs(7, 4, 10) | rates(8e-3),
+    "twin, 10 epochs, decay 1, rates 16e-3": TUNED | epochs(7, 4, 10) | rates(16e-3),
+    "twin, 10 epochs, decay 1, rates 8e-3, vocabulary 8k": TUNED | epochs(7, 4, 10) | rates(8e-3) | WORDS,
+    "twin, 15 epochs, decay 1, rates 8e-3, vocabulary 8k": TUNED | epochs(7, 4, 15) | rates(8e-3) | WORDS,
     "decay 1, 256 positions": DECAY | WIDE,
     "long, dropout 0.1, decay 1": epochs(10, 5, 90) | DECAY | {"model.dropout": 0.1},
 }
