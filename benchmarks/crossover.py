@@ -3,8 +3,9 @@
     python benchmarks/crossover.py --book B [--only 'masked-4x128x2-*' ...] [--most_flops 1e14]
     python benchmarks/crossover.py --draw
 
-Both are configs/single_stage.py (refinement alone), with and without dropout, the twin causal; each run has
-its own number of epochs and a schedule to its own end, the cheapest first. Every run is a run directory of
+Both are configs/single_stage.py (refinement alone), with and without dropout and with two vocabularies (as
+CAP-LEAST: so many tokens at most, each seen so often at least), the twin causal; each run has its own number
+of epochs and a schedule to its own end, the cheapest first. Every run is a run directory of
 its own below --out, so a stopped study goes on where it was; every finished run adds a line to --rows
 (docs/crossover.jsonl, committed). Then, or with --draw alone, prints a Markdown table for every book of the
 rows and draws crossover_<book>.svg beside them.
@@ -35,7 +36,7 @@ from mdlm_jax.evaluation.svg import Axis
 
 ROWS = ROOT / "docs" / "crossover.jsonl"
 FAMILIES = {"masked": "masked diffusion (bound)", "causal": "causal twin (exact)"}
-PLACE = ("size", "epochs", "dropout", "decay")  # of the grid
+PLACE = ("size", "epochs", "dropout", "vocabulary", "decay", "rate")  # of the grid
 SAME = ("book", "preset", "family", *PLACE, "seed")  # what makes two lines those of one run
 ERRORS = 2.0  # standard errors by which the envelopes are moved
 
@@ -53,10 +54,13 @@ def options(line: dict, book: Path, out: Path) -> list[str]:
     """The flags of launch.py for the run of a line."""
     layers, width, heads = line["size"].split("x")
     found = [f"--config={ROOT}/configs/single_stage.py:{line['preset']}", f"--book={book}"]
-    found += [f"--data={out}/data-{book.stem}-{line['preset']}", f"--config.seed={line['seed']}"]
+    found += [f"--data={out}/data-{book.stem}-{line['vocabulary']}", f"--config.seed={line['seed']}"]
+    most, least = line["vocabulary"].split("-")
+    found += [f"--config.data.vocab_size={most}", f"--config.data.min_frequency={least}"]
     found += [f"--config.model.num_layers={layers}", f"--config.model.d_model={width}"]
     found += [f"--config.model.num_heads={heads}", f"--config.stages[0].num_epochs={line['epochs']}"]
     found += [f"--config.model.dropout={line['dropout']}", f"--config.optimizer.weight_decay={line['decay']}"]
+    found += [f"--config.optimizer.{x}_rate={line['rate']}" for x in ("learning", "embedding", "norm")]
     return found + (["--config.model.causal=true"] if line["family"] == "causal" else [])
 
 
@@ -70,7 +74,7 @@ def cost(line: dict, book: Path, out: Path) -> tuple[float, float]:
 
 def named(line: dict) -> str:
     """What --only matches."""
-    return f"{line['family']}-{line['size']}-{line['epochs']}-{line['dropout']:g}"
+    return f"{line['family']}-{line['size']}-{line['epochs']}-{line['dropout']:g}-{line['vocabulary']}"
 
 
 def train(line: dict, book: Path, out: Path) -> dict:
@@ -103,6 +107,11 @@ def points(rows: list[dict], family: str) -> list[Point]:
             error = math.hypot(error, float(stats.sem(values) * stats.t.ppf(0.975, len(same) - 1) / 1.96))
         found.append(Point(float(np.mean([r["flops"] for r in same])), float(np.mean(values)), error, same))
     return sorted(found, key=lambda p: p.flops)
+
+
+def unique_tokens(rows: list[dict]) -> int:
+    """Of the book, in the vocabulary that makes them most."""
+    return max(r["unique"] for r in rows)
 
 
 def envelope(found: list[Point]) -> list[Point]:
@@ -171,7 +180,7 @@ def verdict(rows: list[dict]) -> tuple[str, float | None]:
     pair = compared(rows)
     if not pair:
         return "No comparison: there are no budgets that both families were trained to.", None
-    (low, high), critical = budgets(*pair), critical_compute(rows[0]["unique"])
+    (low, high), critical = budgets(*pair), critical_compute(unique_tokens(rows))
     found, worst, best = (crossing(*pair, errors) for errors in (0.0, ERRORS, -ERRORS))
     if found is None:
         told = f"No crossing up to {high:.2e} FLOPs, {high / critical:.3g} times Ccrit: {behind(*pair)}. "
@@ -196,14 +205,15 @@ def verdict(rows: list[dict]) -> tuple[str, float | None]:
 
 def table(rows: list[dict]) -> str:
     """Markdown; a row per place of the grid, by family and FLOPs."""
-    head = ["family", *PLACE, "seeds", "tokens", "FLOPs", "times Ccrit", "validation", "test", "envelope"]
-    out, critical = [f"| {' | '.join(head)} |", "|---" * 12 + "|"], critical_compute(rows[0]["unique"])
+    shown = [name for name in PLACE if name in ("size", "epochs") or len({r[name] for r in rows}) > 1]
+    head = ["family", *shown, "seeds", "tokens", "FLOPs", "times Ccrit", "validation", "test", "envelope"]
+    out, critical = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"], critical_compute(unique_tokens(rows))
     for family in FAMILIES:
         found = points(rows, family)
         best = envelope(found)
         for p in found:
             one, exact = p.lines[0], p.lines[0]["kind"] == "exact"
-            cells = [family, *(str(one[name]) for name in PLACE), f"{len(p.lines)}"]
+            cells = [family, *(str(one[name]) for name in shown), f"{len(p.lines)}"]
             cells += [f"{one['tokens'] / 1e6:.2f}M", f"{p.flops:.2e}", f"{p.flops / critical:.3g}"]
             alone = exact and len(p.lines) == 1
             cells += [f"{p.value:.3f}" if alone else f"{p.value:.3f} ± {p.error:.3f}"]
@@ -215,7 +225,7 @@ def table(rows: list[dict]) -> str:
 def drawn(rows: list[dict]) -> str:
     """The chart of one book, as SVG."""
     said, found = verdict(rows)
-    unique, series = rows[0]["unique"], []
+    unique, series = unique_tokens(rows), []
     for look, (family, name) in enumerate(FAMILIES.items()):
         runs = points(rows, family)
         if not runs:
@@ -266,6 +276,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["2x64x2", "4x128x2", "6x192x3"], metavar="LxDxH")
     parser.add_argument("--epochs", nargs="+", type=int, default=[5, 15, 45, 135])
     parser.add_argument("--dropout", nargs="+", type=float, default=[0.0, 0.2])
+    parser.add_argument("--vocabulary", nargs="+", default=["4096-5", "8192-2"], metavar="CAP-LEAST")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="such as 'causal-4x128x2-*'")
     parser.add_argument("--most_flops", type=float, default=math.inf, help="runs that cost more are left out")
@@ -277,17 +288,17 @@ def main() -> None:
     if a.draw:
         return draw(a.rows)
     book, out, costs = a.book.resolve(), a.out.resolve(), []
-    decay = single_stage.get_config(a.preset).optimizer.weight_decay
-    grid = itertools.product(a.seeds, a.sizes, a.epochs, a.dropout, FAMILIES)
-    for seed, size, epochs, dropout, family in grid:
-        line = {"book": book.name, "preset": a.preset, "family": family, "size": size, "epochs": epochs}
-        line |= {"dropout": dropout, "decay": decay, "seed": seed}
+    optimizer = single_stage.get_config(a.preset).optimizer
+    same = {"decay": optimizer.weight_decay, "rate": optimizer.learning_rate}
+    for place in itertools.product(a.seeds, a.sizes, a.epochs, a.dropout, a.vocabulary, FAMILIES):
+        names = ("seed", "size", "epochs", "dropout", "vocabulary", "family")
+        line = {"book": book.name, "preset": a.preset} | dict(zip(names, place, strict=True)) | same
         if any(fnmatch(named(line), wanted) for wanted in a.only):
             costs.append((*cost(line, book, out), line))
     costs.sort(key=lambda found: found[0])
     for flops, lasts, line in costs:
         state = "too much" if flops > a.most_flops else "there" if known(a.rows, line, SAME) else ""
-        told = f"{named(line):26} seed {line['seed']}: {flops:.2e} FLOPs, about {lasts / 60:.0f} min"
+        told = f"{named(line):32} seed {line['seed']}: {flops:.2e} FLOPs, about {lasts / 60:.0f} min"
         print(f"{told}  {state}".rstrip(), file=sys.stderr)
     for flops, _, line in costs:
         if flops <= a.most_flops and not known(a.rows, line, SAME):

@@ -39,7 +39,9 @@ def made_up(level: dict, slope: dict, seeds=(0,), noise: float = 0.0) -> list[di
                         "size": size,
                         "epochs": epochs,
                         "dropout": 0.0,
+                        "vocabulary": "4096-5",
                         "decay": 1.0,
+                        "rate": 4e-3,
                     }
                     row |= {"seed": seed, "commit": "abc", "tokens": 1000 * epochs, "flops": flops}
                     row |= {"validation": value, "test": value, "unique": 100_000, "ngram": 2.0}
@@ -202,7 +204,8 @@ def test_books_are_tabled_apart(tmp_path, capsys, monkeypatch):
 @pytest.mark.soak
 def test_a_pair_is_trained_once_and_drawn(book, tmp_path, child_env):
     command = [sys.executable, "benchmarks/crossover.py", "--book", str(book), "--preset", "smoke"]
-    command += ["--sizes", "1x32x2", "2x32x2", "--epochs", "1", "--only", "*-1x32x2-1", "*-causal-*"]
+    command += ["--sizes", "1x32x2", "2x32x2", "--epochs", "1", "--dropout", "0", "--vocabulary", "512-5"]
+    command += ["--only", "*-1x32x2-1-0-*"]
     command += ["--out", str(tmp_path / "runs"), "--rows", str(tmp_path / "rows.jsonl")]
 
     def run() -> subprocess.CompletedProcess:
