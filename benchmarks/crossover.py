@@ -207,7 +207,8 @@ def table(rows: list[dict]) -> str:
     """Markdown; a row per place of the grid, by family and FLOPs."""
     shown = [name for name in PLACE if name in ("size", "epochs") or len({r[name] for r in rows}) > 1]
     head = ["family", *shown, "seeds", "tokens", "FLOPs", "times Ccrit", "validation", "test", "envelope"]
-    out, critical = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"], critical_compute(unique_tokens(rows))
+    out = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    critical = critical_compute(unique_tokens(rows))
     for family in FAMILIES:
         found = points(rows, family)
         best = envelope(found)
