@@ -74,7 +74,7 @@ def cost(line: dict, book: Path, out: Path) -> tuple[float, float]:
 
 def named(line: dict) -> str:
     """What --only matches."""
-    return f"{line['family']}-{line['size']}-{line['epochs']}-{line['dropout']:g}-{line['vocabulary']}"
+    return "-".join(str(line[name]) for name in ("family", "size", "epochs", "dropout", "vocabulary", "rate"))
 
 
 def train(line: dict, book: Path, out: Path) -> dict:
@@ -278,6 +278,7 @@ def main() -> None:
     parser.add_argument("--epochs", nargs="+", type=int, default=[5, 15, 45, 135])
     parser.add_argument("--dropout", nargs="+", type=float, default=[0.0, 0.2])
     parser.add_argument("--vocabulary", nargs="+", default=["4096-5", "8192-2"], metavar="CAP-LEAST")
+    parser.add_argument("--rate", nargs="+", type=float, help="default: that of the plan")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="such as 'causal-4x128x2-*'")
     parser.add_argument("--most_flops", type=float, default=math.inf, help="runs that cost more are left out")
@@ -290,16 +291,17 @@ def main() -> None:
         return draw(a.rows)
     book, out, costs = a.book.resolve(), a.out.resolve(), []
     optimizer = single_stage.get_config(a.preset).optimizer
-    same = {"decay": optimizer.weight_decay, "rate": optimizer.learning_rate}
-    for place in itertools.product(a.seeds, a.sizes, a.epochs, a.dropout, a.vocabulary, FAMILIES):
-        names = ("seed", "size", "epochs", "dropout", "vocabulary", "family")
-        line = {"book": book.name, "preset": a.preset} | dict(zip(names, place, strict=True)) | same
+    axes = {"seed": a.seeds, "size": a.sizes, "epochs": a.epochs, "dropout": a.dropout}
+    axes |= {"vocabulary": a.vocabulary, "rate": a.rate or [optimizer.learning_rate], "family": FAMILIES}
+    for place in itertools.product(*axes.values()):
+        line = {"book": book.name, "preset": a.preset, "decay": optimizer.weight_decay}
+        line |= dict(zip(axes, place, strict=True))
         if any(fnmatch(named(line), wanted) for wanted in a.only):
             costs.append((*cost(line, book, out), line))
     costs.sort(key=lambda found: found[0])
     for flops, lasts, line in costs:
         state = "too much" if flops > a.most_flops else "there" if known(a.rows, line, SAME) else ""
-        told = f"{named(line):32} seed {line['seed']}: {flops:.2e} FLOPs, about {lasts / 60:.0f} min"
+        told = f"{named(line):38} seed {line['seed']}: {flops:.2e} FLOPs, about {lasts / 60:.0f} min"
         print(f"{told}  {state}".rstrip(), file=sys.stderr)
     for flops, _, line in costs:
         if flops <= a.most_flops and not known(a.rows, line, SAME):

@@ -205,7 +205,7 @@ def test_books_are_tabled_apart(tmp_path, capsys, monkeypatch):
 def test_a_pair_is_trained_once_and_drawn(book, tmp_path, child_env):
     command = [sys.executable, "benchmarks/crossover.py", "--book", str(book), "--preset", "smoke"]
     command += ["--sizes", "1x32x2", "2x32x2", "--epochs", "1", "--dropout", "0", "--vocabulary", "512-5"]
-    command += ["--only", "*-1x32x2-1-0-*"]
+    command += ["--only", "*-1x32x2-1-0.0-*"]
     command += ["--out", str(tmp_path / "runs"), "--rows", str(tmp_path / "rows.jsonl")]
 
     def run() -> subprocess.CompletedProcess:
