@@ -75,7 +75,7 @@ STUDY: dict[str, dict[str, object]] = {
     "decay 1, vocabulary 8k": DECAY | WORDS,
     "decay 1, rates 8e-3": DECAY | rates(8e-3),
     "decay 1, rates 8e-3, vocabulary 8k": DECAY | rates(8e-3) | WORDS,
-    "decay 1, rates 16e-3, vocabulary 8k": DECAY | rates(16e-3) | WORDS,
+    "decay 1, vocabulary 8k, dropout 0.1": DECAY | WORDS | {"model.dropout": 0.1},
     "short range": {"mask_schedule": "curriculum", "full_range_fraction": 0.7}
     | {f"stages[{i}].mask_rate": "0,0.15" for i in range(3)},
     # The twin, with early stopping, to be tuned; and the diffusion model with as much as it can use.
@@ -91,7 +91,6 @@ STUDY: dict[str, dict[str, object]] = {
     "twin, 10 epochs, decay 1, rates 8e-3": TUNED | epochs(7, 4, 10) | rates(8e-3),
     "twin, 10 epochs, decay 1, rates 16e-3": TUNED | epochs(7, 4, 10) | rates(16e-3),
     "twin, 10 epochs, decay 1, rates 8e-3, vocabulary 8k": TUNED | epochs(7, 4, 10) | rates(8e-3) | WORDS,
-    "twin, 15 epochs, decay 1, rates 8e-3, vocabulary 8k": TUNED | epochs(7, 4, 15) | rates(8e-3) | WORDS,
     "decay 1, 256 positions": DECAY | WIDE,
     "long, dropout 0.1, decay 1": epochs(10, 5, 90) | DECAY | {"model.dropout": 0.1},
 }
