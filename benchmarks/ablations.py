@@ -90,6 +90,7 @@ STUDY: dict[str, dict[str, object]] = {
     "twin, 10 epochs, decay 1": TUNED | epochs(7, 4, 10),
     "twin, 10 epochs, decay 1, rates 8e-3": TUNED | epochs(7, 4, 10) | rates(8e-3),
     "twin, 10 epochs, decay 1, rates 16e-3": TUNED | epochs(7, 4, 10) | rates(16e-3),
+    "twin, 10 epochs, decay 1, rates 32e-3": TUNED | epochs(7, 4, 10) | rates(32e-3),
     "twin, 10 epochs, decay 1, rates 8e-3, vocabulary 8k": TUNED | epochs(7, 4, 10) | rates(8e-3) | WORDS,
     "decay 1, 256 positions": DECAY | WIDE,
     "long, dropout 0.1, decay 1": epochs(10, 5, 90) | DECAY | {"model.dropout": 0.1},
