@@ -28,7 +28,7 @@ from data_prep.config import PrepConfig, PrepError
 from mdlm_jax.configuration import Config, resolve
 from mdlm_jax.evaluation.recommend import about_length, suggest
 from mdlm_jax.ui import debugging, processes
-from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json
+from mdlm_jax.ui.values import ConfigError, UserError, flat, nearest, read_json, short
 from mdlm_jax.ui.whole import finished, has_steps, lost
 
 ROOT = Path(__file__).resolve().parent
@@ -267,10 +267,9 @@ def figures(report: dict[str, Any]) -> list[str]:
     for split in ("validation", "test"):
         result, ngram = report[split], report["ngram_5_bits_per_byte"][split]
         kind = "exactly" if result["kind"] == "exact" else f"at most (+- {result['bits_per_byte_se']:.3f})"
-        lines.append(
-            f"{split}: {result['bits_per_byte']:.3f} bits per byte {kind}; byte 5-gram {ngram:.3f}; "
-            f"perplexity per token {result['token_perplexity']:.1f}, per word {result['word_perplexity']:.5g}"
-        )
+        token, word = f"{result['token_perplexity']:.1f}", short(result["word_perplexity"])
+        told = f"{split}: {result['bits_per_byte']:.3f} bits per byte {kind}; byte 5-gram {ngram:.3f}; "
+        lines.append(told + f"perplexity per token {token}, per word {word}")
     lines += ["(bits per byte of chapters it never saw: lower is better)"]
     if report["test"]["bits_per_byte"] > report["ngram_5_bits_per_byte"]["test"]:
         lines += ["The n-gram is better: a larger plan, a longer book or another number of epochs may help"]

@@ -7,7 +7,7 @@ import pytest
 from conftest import REPO
 
 from mdlm_jax.ui import cli
-from mdlm_jax.ui.values import UserError, nearest
+from mdlm_jax.ui.values import UserError, nearest, short
 
 
 class Asked(UserError):
@@ -115,3 +115,7 @@ def test_a_command_begins_anew_once_with_huge_pages(child_env):
         told = child.communicate(timeout=60)[0].splitlines()
         assert child.returncode == 0
         assert told == ["['a b', '--c']", f"{after} {child.pid}"]  # the same process: signals find it
+
+
+def test_a_perplexity_of_a_text_without_spaces_stays_short():
+    assert [short(x) for x in (1518.2, 999_999.4, 1e6, 2.3e139)] == ["1518", "999999", "1.0e+06", "2.3e+139"]

@@ -16,6 +16,7 @@ from mdlm_jax.evaluation.subject import Preset, Subject
 from mdlm_jax.evaluation.summary import table
 from mdlm_jax.train_state import forbidden_rows
 from mdlm_jax.ui.progress import PlanProgress
+from mdlm_jax.ui.values import short
 
 NORMAL_95 = 1.96  # the error is a sum over many windows: nearly normal
 TOLD = {
@@ -143,7 +144,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     for x in sorted(found["figures"], key=lambda x: x["split"] == "test"):
         ends = "{:.3f}-{:.3f}".format(*x["interval_95"]["bits_per_byte"]) if x["bits_per_byte_se"] else ""
         numbers = [f"{x['bits_per_byte']:.3f}", ends, f"{x['nats_per_token']:.3f}"]
-        numbers += [f"{x['token_perplexity']:.1f}", f"{x['word_perplexity']:.5g}"]
+        numbers += [f"{x['token_perplexity']:.1f}", short(x["word_perplexity"])]
         rows.append([x["split"], x["checkpoint"], x["weights"], TOLD[x["kind"]], *numbers])
     for split, simple in found["simple_models"].items():
         rows += [[split, "", "", name, f"{value:.3f}", "", "", "", ""] for name, value in simple.items()]

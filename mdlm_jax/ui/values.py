@@ -191,3 +191,8 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """As `write_text`."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def short(number: float) -> str:
+    """Rounded to a whole number, or where that has more than six digits to two: 1518, 1.5e+07."""
+    return f"{number:.0f}" if number < 1e6 else f"{number:.1e}"
