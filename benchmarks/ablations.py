@@ -33,12 +33,12 @@ def rates(rate: float) -> dict[str, object]:
     return {f"optimizer.{group}_rate": rate for group in ("learning", "embedding", "norm")}
 
 
-# What every row has, unless it says otherwise: tiny's decay before this study raised it to 1, which keeps
-# rows comparable; and about two million tokens of Frankenstein.
-BEFORE: dict[str, object] = {"optimizer.weight_decay": 0.1}
+# What every row has, unless it says otherwise: decay and rates of both families at tiny as they were before
+# this study, which keeps rows comparable; and about two million tokens of Frankenstein.
+BEFORE: dict[str, object] = {"optimizer.weight_decay": 0.1} | rates(4e-3)
 EPOCHS = epochs(7, 4, 21)
 TWIN = {"config": "autoregressive", "evaluation.per_stage": 10, "stages[2].patience": 3}
-USUAL_TWIN = "twin, 20 epochs"  # as configs/autoregressive.py has it, but for the decay
+USUAL_TWIN = "twin, 20 epochs"  # with which the others are compared
 # Twice the context, and as many tokens a batch.
 WIDE = {"model.seq_len": 256, "batch_size": 8, "micro_batch": 8}
 DECAY = {"optimizer.weight_decay": 1.0}
@@ -86,6 +86,7 @@ STUDY: dict[str, dict[str, object]] = {
     "twin, 20 epochs, rates 8e-3": TWIN | epochs(7, 4, 20) | rates(8e-3),
     "twin, 20 epochs, decay 1": TUNED | epochs(7, 4, 20),
     "twin, 20 epochs, decay 1, 256 positions": TUNED | epochs(7, 4, 20) | WIDE,
+    "twin, 20 epochs, decay 1, vocabulary 8k": TUNED | epochs(7, 4, 20) | WORDS,
     "twin, 8 epochs, decay 1": TUNED | epochs(7, 4, 8),
     "twin, 10 epochs, decay 1": TUNED | epochs(7, 4, 10),
     "twin, 10 epochs, decay 1, rates 8e-3": TUNED | epochs(7, 4, 10) | rates(8e-3),
