@@ -74,6 +74,7 @@ STUDY: dict[str, dict[str, object]] = {
     "decay 3": {"optimizer.weight_decay": 3.0},
     "decay 1, vocabulary 8k": DECAY | WORDS,
     "decay 1, rates 8e-3": DECAY | rates(8e-3),
+    "decay 1, rates 16e-3": DECAY | rates(16e-3),
     "decay 1, rates 8e-3, vocabulary 8k": DECAY | rates(8e-3) | WORDS,
     "decay 1, vocabulary 8k, dropout 0.1": DECAY | WORDS | {"model.dropout": 0.1},
     "short range": {"mask_schedule": "curriculum", "full_range_fraction": 0.7}
