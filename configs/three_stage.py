@@ -65,7 +65,7 @@ def get_config(preset: str = "base") -> ConfigDict:
         config.model.update(num_layers=4, d_model=128, num_heads=2, seq_len=128, dropout=0.0)
         config.model.update(layers="unroll", remat="none")
         config.data.vocab_size = 4096
-        config.optimizer.update(name="muon", learning_rate=4e-3, embedding_rate=4e-3, norm_rate=4e-3)
+        config.optimizer.update(name="muon", learning_rate=8e-3, embedding_rate=8e-3, norm_rate=8e-3)
         config.optimizer.update(b1=0.95, warmup_steps=100, ema_decay=0.99, weight_decay=1.0)
         config.evaluation.per_stage = 3
         for stage, epochs in zip(config.stages, (10, 5, 30), strict=True):
