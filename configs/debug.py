@@ -4,7 +4,7 @@
 
 The flag --debug does the same to any other plan.
 
-Expect a minute on two cores, most of it compilation; 28 steps on the built-in novel leave it at 2.696 bits
+Expect a minute on two cores, most of it compilation; 28 steps on the built-in novel leave it at 2.688 bits
 per byte (validation), far behind a byte 5-gram (2.107).
 """
 
