@@ -6,7 +6,7 @@
 Every run is a run directory of its own below --out, so a stopped study goes on where it was; every finished
 run adds a line to --rows (docs/ablations.jsonl, committed). Prints a Markdown table: the mean over seeds, and
 the difference from the first row, seed by seed, with a 95 % interval of Student's t where there are several.
---draw trains nothing and prints the tables of all rows: decided by three seeds, not decided, the twin.
+--draw trains nothing and prints the tables of all rows: of three seeds, of fewer, of the twin.
 """
 
 import argparse

@@ -4,8 +4,9 @@
     python benchmarks/crossover.py --draw
 
 Both are configs/single_stage.py (refinement alone), with and without dropout and with two vocabularies (as
-CAP-LEAST: so many tokens at most, each seen so often at least), the twin causal; each run has its own number
-of epochs and a schedule to its own end, the cheapest first. Every run is a run directory of
+CAP-LEAST: so many tokens at most, each seen so often at least), the twin causal and with the rates of
+configs/autoregressive.py; each run has its own number of epochs and a schedule to its own end, the cheapest
+first. Every run is a run directory of
 its own below --out, so a stopped study goes on where it was; every finished run adds a line to --rows
 (docs/crossover.jsonl, committed). Then, or with --draw alone, prints a Markdown table for every book of the
 rows and draws crossover_<book>.svg beside them.
@@ -29,7 +30,7 @@ from scipy import stats
 from studies import ROOT, add, known, planned, read_rows, trained
 
 import configs
-from configs import single_stage
+from configs import autoregressive, single_stage
 from mdlm_jax.evaluation.charts import Series, lines
 from mdlm_jax.evaluation.critical import FITTED, critical_compute
 from mdlm_jax.evaluation.svg import Axis
@@ -74,7 +75,7 @@ def cost(line: dict, book: Path, out: Path) -> tuple[float, float]:
 
 def named(line: dict) -> str:
     """What --only matches."""
-    return "-".join(str(line[name]) for name in ("family", "size", "epochs", "dropout", "vocabulary", "rate"))
+    return "-".join(str(line[name]) for name in ("family", *PLACE))
 
 
 def train(line: dict, book: Path, out: Path) -> dict:
@@ -273,12 +274,12 @@ def main() -> None:
     )
     parser.add_argument("--book", type=Path)
     parser.add_argument("--draw", action="store_true", help="train nothing, draw what the rows hold")
-    parser.add_argument("--preset", default="tiny", choices=configs.SIZES, help="all but size and epochs")
+    parser.add_argument("--preset", default="tiny", choices=configs.SIZES, help="what the grid does not say")
     parser.add_argument("--sizes", nargs="+", default=["2x64x2", "4x128x2", "6x192x3"], metavar="LxDxH")
     parser.add_argument("--epochs", nargs="+", type=int, default=[5, 15, 45, 135])
     parser.add_argument("--dropout", nargs="+", type=float, default=[0.0, 0.2])
     parser.add_argument("--vocabulary", nargs="+", default=["4096-5", "8192-2"], metavar="CAP-LEAST")
-    parser.add_argument("--rate", nargs="+", type=float, help="default: that of the plan")
+    parser.add_argument("--rate", nargs="+", type=float, help="default: those of the plans")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="such as 'causal-4x128x2-*'")
     parser.add_argument("--most_flops", type=float, default=math.inf, help="runs that cost more are left out")
@@ -290,18 +291,20 @@ def main() -> None:
     if a.draw:
         return draw(a.rows)
     book, out, costs = a.book.resolve(), a.out.resolve(), []
-    optimizer = single_stage.get_config(a.preset).optimizer
+    plans = {"masked": single_stage, "causal": autoregressive}
+    optimizers = {family: plans[family].get_config(a.preset).optimizer for family in FAMILIES}
     axes = {"seed": a.seeds, "size": a.sizes, "epochs": a.epochs, "dropout": a.dropout}
-    axes |= {"vocabulary": a.vocabulary, "rate": a.rate or [optimizer.learning_rate], "family": FAMILIES}
+    axes |= {"vocabulary": a.vocabulary, "rate": a.rate or [None], "family": FAMILIES}
     for place in itertools.product(*axes.values()):
-        line = {"book": book.name, "preset": a.preset, "decay": optimizer.weight_decay}
-        line |= dict(zip(axes, place, strict=True))
+        line = {"book": book.name, "preset": a.preset} | dict(zip(axes, place, strict=True))
+        own = optimizers[line["family"]]
+        line |= {"decay": own.weight_decay, "rate": line["rate"] or own.learning_rate}
         if any(fnmatch(named(line), wanted) for wanted in a.only):
             costs.append((*cost(line, book, out), line))
     costs.sort(key=lambda found: found[0])
     for flops, lasts, line in costs:
         state = "too much" if flops > a.most_flops else "there" if known(a.rows, line, SAME) else ""
-        told = f"{named(line):38} seed {line['seed']}: {flops:.2e} FLOPs, about {lasts / 60:.0f} min"
+        told = f"{named(line):42} seed {line['seed']}: {flops:.2e} FLOPs, about {lasts / 60:.0f} min"
         print(f"{told}  {state}".rstrip(), file=sys.stderr)
     for flops, _, line in costs:
         if flops <= a.most_flops and not known(a.rows, line, SAME):

@@ -46,7 +46,7 @@ def main() -> None:
                     cells = [f"{x['bits_per_byte']:.3f}" for x in results]
                 floor = [f"{r['ngram_5_bits_per_byte'][s]:.3f}" for s in ("validation", "test")]
                 row = [config, str(split), str(seed), f"{r['training_tokens'] / 1e6:.2f}M", *cells, *floor]
-                row.append(r["commit"])
+                row.append(str(r["commit"]))
                 print("| " + " | ".join(row) + " |", flush=True)
 
 

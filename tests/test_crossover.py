@@ -187,6 +187,18 @@ def test_where_no_masked_run_has_a_common_budget_the_ends_are_told():
     assert found is None and len(re.search(r"behind by ([\d., ]+) bits", told)[1].split(", ")) == 2
 
 
+def test_places_of_the_grid_are_told_apart():
+    """A run of the same size and epochs with another vocabulary, rate or dropout is a point of its own."""
+    row = next(r for r in made_up({"masked": 2.6, "causal": 2.5}, SLOW) if r["epochs"] == 45)
+    other = row | {"vocabulary": "8192-2", "rate": 8e-3, "dropout": 0.2, "unique": row["unique"] // 2}
+    rows = [row, other, row | {"rate": 8e-3, "seed": 1}]
+    assert len(crossover.points(rows, "masked")) == 3 and len({crossover.named(r) for r in rows}) == 3
+    head = crossover.table(rows).splitlines()[0]
+    assert head.startswith("| family | size | epochs | dropout | vocabulary | rate | seeds")
+    assert "decay" not in head and "rate" not in crossover.table([row]).splitlines()[0]
+    assert crossover.unique_tokens(rows) == row["unique"]
+
+
 def test_books_are_tabled_apart(tmp_path, capsys, monkeypatch):
     path = tmp_path / "rows.jsonl"
     for book, value in (("a.txt", 2.0), ("b.txt", 3.0)):
@@ -222,6 +234,10 @@ def test_a_pair_is_trained_once_and_drawn(book, tmp_path, child_env):
         config = json.loads((tmp_path / "runs" / name / "config.json").read_text())
         assert (config["model"]["num_layers"], config["model"]["d_model"]) == (1, 32)
         assert config["model"]["causal"] == (row["family"] == "causal")
+        assert config["model"]["dropout"] == row["dropout"] == 0
+        assert config["optimizer"]["learning_rate"] == config["optimizer"]["norm_rate"] == row["rate"]
+        assert config["optimizer"]["weight_decay"] == row["decay"]
+        assert (config["data"]["vocab_size"], config["data"]["min_frequency"]) == (512, 5)
         assert [s["name"] for s in config["stages"]] == ["refinement"]
         foretold = re.search(rf"{crossover.named(row)} +seed 0: (\S+) FLOPs", first.stderr)[1]
         assert foretold == f"{row['flops']:.2e}"

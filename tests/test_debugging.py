@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import subprocess
 import types
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import launch
 from configs import one_epoch, three_stage
 from mdlm_jax.configuration import resolve
 from mdlm_jax.evaluation import architecture
-from mdlm_jax.evaluation.analytics import stage_figures
+from mdlm_jax.evaluation.analytics import commit, stage_figures
 from mdlm_jax.evaluation.summary import remove
 from mdlm_jax.train_state import init_params
 from mdlm_jax.ui import metrics
@@ -189,3 +190,28 @@ def test_the_architecture_of_a_toy_is_as_it_should_be(causal):
     other = toys.config(toys.dataclasses.replace(model, causal=not causal, vocab_rows=64))
     seen = architecture.attended(other, init_params(other.model, 0), 6)
     assert seen.sum() == (12 if causal else 7)
+
+
+def test_the_commit_is_marked_where_code_has_changed_since(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    package.mkdir()
+    for name in ("x.py", "rows.jsonl"):
+        (package / name).write_text("1\n")
+    monkeypatch.setattr("mdlm_jax.evaluation.analytics.__file__", str(package / "x.py"))
+    assert commit() is None
+
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        command = ["git", *identity, *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    git("init")
+    assert commit() is None
+    git("add", ".")
+    git("commit", "-m", "first")
+    made = git("rev-parse", "--short=12", "HEAD").strip()
+    assert commit() == made
+    (package / "rows.jsonl").write_text("2\n")
+    assert commit() == made
+    (package / "x.py").write_text("2\n")
+    assert commit() == f"{made}+changes"

@@ -27,15 +27,16 @@ OF_THE_CLOCK = ("seconds", "tokens_per_second")  # which a run done again does n
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this file is part of, with a mark if changed; None where it is none."""
+    """The commit of the checkout that this file is part of, marked if its code has changed; or None."""
     here = Path(__file__).resolve()
     git = functools.partial(
         subprocess.run, cwd=here.parent, check=True, capture_output=True, text=True, timeout=10
     )
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         git(["git", "ls-files", "--error-unmatch", here.name])  # else the checkout is somebody else's
-        described = git(["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+changes"])
-        return str(described.stdout.strip())
+        found = str(git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip())
+        changed = git(["git", "diff", "--name-only", "HEAD", "--", ":/*.py"]).stdout
+        return f"{found}+changes" if changed else found
     return None
 
 
