@@ -6,7 +6,7 @@
     python launch.py --config configs/three_stage.py:smoke      # half a minute: does everything work?
 
 Expect, on the built-in novel (28k words; bits per byte of its validation and test chapters, byte 5-gram
-2.107 and 2.113): tiny 3 minutes on two cores, 2.073 and 2.055; smoke half a minute (its programs compiled
+2.107 and 2.113): tiny 2 minutes on two cores, 2.073 and 2.055; smoke half a minute (its programs compiled
 before), 3.216 and 3.197. base and small have not been measured; `launch.py --recommend` estimates their time
 and memory.
 """
