@@ -107,7 +107,7 @@ def points(rows: list[dict], family: str) -> list[Point]:
         if len(same) > 1:
             error = math.hypot(error, float(stats.sem(values) * stats.t.ppf(0.975, len(same) - 1) / 1.96))
         found.append(Point(float(np.mean([r["flops"] for r in same])), float(np.mean(values)), error, same))
-    return sorted(found, key=lambda p: p.flops)
+    return sorted(found, key=lambda p: (p.flops, p.value))
 
 
 def unique_tokens(rows: list[dict]) -> int:
@@ -171,6 +171,7 @@ def behind(masked: list[Point], causal: list[Point]) -> str:
     gaps = [gap(masked, causal, flops) for flops in last]
     trend = "falling" if gaps == sorted(gaps, reverse=True) else "not falling steadily"
     trend = "growing" if gaps == sorted(gaps) else trend
+    trend = "level" if max(gaps) - min(gaps) < 5e-4 else trend
     told = f"at its last budgets ({', '.join(f'{flops:.1e}' for flops in last)}) the envelope of masked "
     told += f"diffusion is behind by {', '.join(f'{g:.3f}' for g in gaps)} bits per byte"
     return f"{told}, {trend}" if len(gaps) > 1 else told

@@ -80,6 +80,8 @@ def test_no_crossing_is_said_with_the_gap_and_its_trend():
     last = min(max(r["flops"] for r in short if r["family"] == f) for f in crossover.FAMILIES)
     told, found = crossover.verdict(short)
     assert found is None and told.startswith(f"No crossing up to {last:.2e} FLOPs") and ", falling" in told
+    level = made_up({"masked": 2.6, "causal": 2.5}, {"masked": 0.0, "causal": 0.0})
+    assert ", level" in crossover.verdict(level)[0]
     apart = made_up({"masked": 2.8, "causal": 2.5}, {"masked": -0.1, "causal": -0.2})
     assert ", growing" in crossover.verdict(apart)[0]
 
@@ -197,6 +199,8 @@ def test_places_of_the_grid_are_told_apart():
     assert head.startswith("| family | size | epochs | dropout | vocabulary | rate | seeds")
     assert "decay" not in head and "rate" not in crossover.table([row]).splitlines()[0]
     assert crossover.unique_tokens(rows) == row["unique"]
+    better = row | {"rate": 8e-3, "validation": row["validation"] - 0.1}
+    assert [p.lines for p in crossover.envelope(crossover.points([row, better], "masked"))] == [[better]]
 
 
 def test_books_are_tabled_apart(tmp_path, capsys, monkeypatch):
