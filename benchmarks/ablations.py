@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from studies import ROOT, add, known, read_rows, trained
+from studies import ROOT, add, known, one_of, read_rows, run, trained
+
+from mdlm_jax.ui.values import UserError
 
 SAME = ("book", "preset", "name", "fields", "seed")  # what makes two lines those of one run
 ROWS = ROOT / "docs" / "ablations.jsonl"
@@ -176,14 +178,14 @@ def main() -> None:
     parser.add_argument("--book", type=Path)
     parser.add_argument("--draw", action="store_true", help="train nothing, print the tables of the rows")
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--only", nargs="+", choices=STUDY, default=list(STUDY))
+    parser.add_argument("--only", nargs="+", type=one_of(STUDY), default=list(STUDY), metavar="CHANGE")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="in every run")
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--rows", type=Path, default=ROWS)
     a = parser.parse_args()
     if bool(a.book) == a.draw:
-        parser.error("--book is needed, or --draw alone")
+        raise UserError("--draw goes without --book" if a.draw else "--book B is needed, or --draw")
     if a.draw:
         rows = read_rows(a.rows)
         for book, preset in dict.fromkeys((x["book"], x["preset"]) for x in rows):
@@ -207,4 +209,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

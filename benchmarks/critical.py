@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from studies import ROOT, planned
+from studies import ROOT, planned, run
 
 from mdlm_jax.evaluation.analytics import commit
 from mdlm_jax.evaluation.estimate import against_law
@@ -47,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -27,13 +27,14 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
-from studies import ROOT, add, known, planned, read_rows, trained
+from studies import ROOT, add, known, planned, read_rows, run, trained
 
 import configs
 from configs import autoregressive, single_stage
 from mdlm_jax.evaluation.charts import Series, lines
 from mdlm_jax.evaluation.critical import FITTED, critical_compute
 from mdlm_jax.evaluation.svg import Axis
+from mdlm_jax.ui.values import UserError
 
 ROWS = ROOT / "docs" / "crossover.jsonl"
 FAMILIES = {"masked": "masked diffusion (bound)", "causal": "causal twin (exact)"}
@@ -288,7 +289,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROWS)
     a = parser.parse_args()
     if bool(a.book) == a.draw:
-        parser.error("--book is needed, or --draw alone")
+        raise UserError("--draw goes without --book" if a.draw else "--book B is needed, or --draw")
     if a.draw:
         return draw(a.rows)
     book, out, costs = a.book.resolve(), a.out.resolve(), []
@@ -315,4 +316,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,7 +9,7 @@ is trained with every seed, the others with the first. Prints a Markdown table.
 import argparse
 from pathlib import Path
 
-from studies import ROOT, trained
+from studies import ROOT, run, trained
 
 
 def train(config: str, preset: str, book: Path | None, out: Path, split: int, seed: int) -> dict:
@@ -51,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

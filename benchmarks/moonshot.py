@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.special import logsumexp
-from studies import ROOT, add
+from studies import ROOT, add, read_rows, run
 
 from mdlm_jax.evaluation.analytics import commit
 from mdlm_jax.evaluation.exact import make_in_order
@@ -46,22 +46,23 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROOT / "docs" / "moonshot.jsonl")
     a = parser.parse_args()
     cache_compilations(ROOT / ".jax_cache")
-    try:
-        for path in a.runs:
-            dataset = dataset_of(path, a.data or a.runs[0] / "data")
-        runs = [load(path) for path in a.runs]
-    except UserError as error:
-        parser.error(str(error))
+    if a.orders < 0:
+        raise UserError("--orders must be at least 0")
+    read_rows(a.rows)  # before anything is measured
+    for path in a.runs:
+        dataset = dataset_of(path, a.data or a.runs[0] / "data")
+    runs = [load(path) for path in a.runs]
     first = runs[0]
     if any(run.config.model != first.config.model for run in runs):
-        parser.error("--runs: their networks have different shapes")
+        raise UserError("--runs: their networks have different shapes")
     if a.orders and first.config.model.causal:
-        parser.error("--orders: an autoregressive model has one order only")
+        raise UserError("--orders: an autoregressive model has one order only")
     weights = [run.params for run in runs]
     found = held_out(first.config, dataset, a.runs[0], a.split)(weights)
     line = {"runs": [path.name for path in a.runs], "split": a.split, "commit": commit()}
     line |= {name: found[name] for name in ("kind", "bits_per_byte", "bits_per_byte_se")}
-    print(f"{line['kind']}: {line['bits_per_byte']:.4f} +- {line['bits_per_byte_se']:.4f}", flush=True)
+    told = f"{line['kind']}: {line['bits_per_byte']:.4f} +- {line['bits_per_byte_se']:.4f} bits per byte"
+    print(f"{a.split}, {told}", flush=True)
     if a.orders:
         windows = held_out_windows(dataset, a.split, first.config.model.seq_len)
         size = math.log(2) * bytes_and_words(dataset, a.runs[0], a.split)[0]
@@ -79,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

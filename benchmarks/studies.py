@@ -1,20 +1,44 @@
 """What the studies share: what a run would be, a run that is trained once, a file with a line for each."""
 
+import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from data_prep.config import PrepError
+from mdlm_jax.ui import cli
+from mdlm_jax.ui.values import UserError, nearest
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Ends the process with the exit code of a command line: errors of a person are one line."""
+    sys.exit(cli.run(main, "the same command goes on where it was"))
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """An argparse type: one of `names`, else the nearest is told."""
+    there = list(names)
+
+    def chosen(text: str) -> str:
+        if text not in there:
+            raise argparse.ArgumentTypeError(f"there is no {text!r}{nearest(text, there)}")
+        return text
+
+    return chosen
 
 
 def trained(workdir: Path, options: Sequence[str]) -> dict:
     """report.json, and the commit, of a run that launch.py trains with `options`, or finds trained so."""
     command = [sys.executable, str(ROOT / "launch.py"), *options, f"--workdir={workdir}"]
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
+        raise UserError(f"{workdir} was not trained; the reason is above")
     report, environment = (workdir / name for name in ("report/report.json", "environment.json"))
     found = json.loads(report.read_text(encoding="utf-8"))
     return found | {"commit": json.loads(environment.read_text(encoding="utf-8"))["commit"]}
@@ -29,16 +53,20 @@ def planned(options: Sequence[str]) -> tuple[Any, Any, Any]:
 
     flags, overrides = launch.parse(list(options))
     config = launch.configure(flags, overrides)
-    launch.prepare(
-        config, flags["book"] or str(launch.BUILT_IN), Path(flags["data"]), None, lambda text: None
-    )
+    book, data = flags["book"] or str(launch.BUILT_IN), Path(flags["data"])
+    try:
+        launch.prepare(config, book, data, None, lambda text: None)
+    except PrepError as error:
+        raise UserError(str(error)) from None
     dataset = open_dataset(Path(flags["data"]))
     config = complete(config, dataset)
     return config, dataset, plan(config, dataset)
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The lines of a study's file; none where there is no file yet."""
+    """The lines of a study's file; none where there is no file yet. Raises UserError without its folder."""
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} is no folder; check --rows")
     return list(map(json.loads, path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
 
 

@@ -1,5 +1,6 @@
 """The studies of benchmarks/: which runs are known, and what is read out of their rows, which are made up."""
 
+import argparse
 import json
 import re
 import subprocess
@@ -265,3 +266,29 @@ def test_ablations_of_three_seeds_are_told_from_fewer_and_from_the_twin():
     assert [row.split(" | ")[0] for row in fewer] == ["| mdlm", "| decay 1"] and "-0.500 |" in fewer[1]
     assert [row.split(" | ")[0] for row in twin] == ["| twin, 20 epochs", "| twin, 10 epochs, decay 1"]
     assert "+0.500 |" in twin[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("ablations.py", "error: --book B is needed, or --draw"),
+        ("crossover.py --draw --book x", "error: --draw goes without --book"),
+        ("crossover.py --book nowhere.txt --rows rows.jsonl", "does not exist; check --book"),
+        ("moonshot.py --runs nowhere --rows x/rows.jsonl", "error: x is no folder; check --rows"),
+        ("moonshot.py --runs nowhere --rows rows.jsonl", "error: nowhere is not a run directory"),
+    ],
+)
+def test_mistakes_are_one_line(command, told, tmp_path, monkeypatch, capsys):
+    name, *arguments = command.split()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        studies.run(sys.modules[name.removesuffix(".py")].main)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2 and told in err and err.count("\n") == 1 and out == ""
+
+
+def test_the_nearest_change_is_told():
+    assert studies.one_of(ablations.STUDY)("decay 1") == "decay 1"
+    with pytest.raises(argparse.ArgumentTypeError, match="did you mean falling"):
+        studies.one_of(ablations.STUDY)("fallin")

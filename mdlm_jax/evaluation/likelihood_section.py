@@ -151,5 +151,6 @@ def lines(found: dict[str, Any]) -> list[str]:
     return [
         table(rows),
         "Held-out bits per byte, lower is better; per token and per word: perplexity.",
-        "A bound lies above what the model's random orders give on the mean; exact figures have no error.",
+        "A bound is at most: the model may be better than it. The interval is that of the bound's random masks.",
+        "The n-gram and the compressors have read the training chapters.",
     ]
