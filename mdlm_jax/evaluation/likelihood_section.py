@@ -151,6 +151,6 @@ def lines(found: dict[str, Any]) -> list[str]:
     return [
         table(rows),
         "Held-out bits per byte, lower is better; per token and per word: perplexity.",
-        "A bound is at most: the model may be better than it. The interval is that of the bound's random masks.",
+        "A bound is at most: the model may be better. Its interval is that of the random masks.",
         "The n-gram and the compressors have read the training chapters.",
     ]
