@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from studies import ROOT, add, known, one_of, read_rows, run, trained
+from studies import ROOT, add, flags, known, rates, read_rows, run, trained
 
-from mdlm_jax.ui.values import UserError
+from mdlm_jax.ui import cli
+from mdlm_jax.ui.values import UserError, nearest
 
 SAME = ("book", "preset", "name", "fields", "seed")  # what makes two lines those of one run
 ROWS = ROOT / "docs" / "ablations.jsonl"
@@ -28,11 +29,6 @@ ADAMW = {"optimizer.name": "adamw", "optimizer.b1": 0.9}
 def epochs(*counts: int) -> dict[str, object]:
     """Of each stage, as fields."""
     return {f"stages[{i}].num_epochs": count for i, count in enumerate(counts)}
-
-
-def rates(rate: float) -> dict[str, object]:
-    """One for all groups of weights, as fields."""
-    return {f"optimizer.{group}_rate": rate for group in ("learning", "embedding", "norm")}
 
 
 # What every row has, unless it says otherwise: decay and rates of both families at tiny as they were before
@@ -106,7 +102,7 @@ def train(book: Path, preset: str, name: str, fields: dict[str, object], seed: i
     data = "-".join(["data", *(str(v) for f, v in fields.items() if f.startswith("data."))])
     options = [f"--config={ROOT}/configs/{fields.get('config', 'three_stage')}.py:{preset}"]
     options += [f"--data={out / data}", f"--book={book}", f"--config.seed={seed}"]
-    options += [f"--config.{field}={value}" for field, value in fields.items() if field != "config"]
+    options += flags({field: value for field, value in fields.items() if field != "config"})
     found = trained(out / f"{name.replace(' ', '_').replace(',', '')}-seed{seed}", options)
     line = {
         "book": book.name,
@@ -172,13 +168,11 @@ def tables(lines: list[dict]) -> str:
 
 def main() -> None:
     """Trains what is missing and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--book", type=Path)
     parser.add_argument("--draw", action="store_true", help="train nothing, print the tables of the rows")
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--only", nargs="+", type=one_of(STUDY), default=list(STUDY), metavar="CHANGE")
+    parser.add_argument("--only", nargs="+", default=list(STUDY), metavar="CHANGE")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="in every run")
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
@@ -192,6 +186,8 @@ def main() -> None:
             print(f"{book}, {preset}\n")
             print(tables([x for x in rows if (x["book"], x["preset"]) == (book, preset)]), end="\n\n")
         return
+    if unknown := next((name for name in a.only if name not in STUDY), None):
+        raise UserError(f"--only: no change {unknown}{nearest(unknown, STUDY)}")
     common = dict(text.split("=", 1) for text in a.set)
     lines = []
     for seed in a.seeds:

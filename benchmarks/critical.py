@@ -14,6 +14,7 @@ from studies import ROOT, planned, run
 
 from mdlm_jax.evaluation.analytics import commit
 from mdlm_jax.evaluation.estimate import against_law
+from mdlm_jax.ui import cli
 
 PLANS = [f"three_stage.py:{size}" for size in ("tiny", "small", "base")]
 
@@ -32,9 +33,7 @@ def row(plan: str, book: Path | None, data: Path) -> str:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--book", type=Path, help="default: the built-in novel")
     parser.add_argument("--plans", nargs="+", default=PLANS, help="of configs/")
     a = parser.parse_args()

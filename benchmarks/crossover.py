@@ -6,10 +6,9 @@
 Both are configs/single_stage.py (refinement alone), with and without dropout and with two vocabularies (as
 CAP-LEAST: so many tokens at most, each seen so often at least), the twin causal and with the rates of
 configs/autoregressive.py; each run has its own number of epochs and a schedule to its own end, the cheapest
-first. Every run is a run directory of
-its own below --out, so a stopped study goes on where it was; every finished run adds a line to --rows
-(docs/crossover.jsonl, committed). Then, or with --draw alone, prints a Markdown table for every book of the
-rows and draws crossover_<book>.svg beside them.
+first. Every run is a run directory of its own below --out, so a stopped study goes on where it was; every
+finished run adds a line to --rows (docs/crossover.jsonl, committed). Then, or with --draw alone, prints a
+Markdown table for every book of the rows and draws crossover_<book>.svg beside them.
 
 An envelope joins, on a logarithmic axis of compute, the runs that are better than every cheaper one. It is of
 this grid: it says nothing about sizes and epochs that nobody has trained.
@@ -27,13 +26,15 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
-from studies import ROOT, add, known, planned, read_rows, run, trained
+from studies import ROOT, add, flags, known, planned, rates, read_rows, run, trained
 
 import configs
 from configs import autoregressive, single_stage
 from mdlm_jax.evaluation.charts import Series, lines
 from mdlm_jax.evaluation.critical import FITTED, critical_compute
+from mdlm_jax.evaluation.likelihood_section import NORMAL_95
 from mdlm_jax.evaluation.svg import Axis
+from mdlm_jax.ui import cli
 from mdlm_jax.ui.values import UserError
 
 ROWS = ROOT / "docs" / "crossover.jsonl"
@@ -55,15 +56,14 @@ class Point(NamedTuple):
 def options(line: dict, book: Path, out: Path) -> list[str]:
     """The flags of launch.py for the run of a line."""
     layers, width, heads = line["size"].split("x")
-    found = [f"--config={ROOT}/configs/single_stage.py:{line['preset']}", f"--book={book}"]
-    found += [f"--data={out}/data-{book.stem}-{line['vocabulary']}", f"--config.seed={line['seed']}"]
     most, least = line["vocabulary"].split("-")
-    found += [f"--config.data.vocab_size={most}", f"--config.data.min_frequency={least}"]
-    found += [f"--config.model.num_layers={layers}", f"--config.model.d_model={width}"]
-    found += [f"--config.model.num_heads={heads}", f"--config.stages[0].num_epochs={line['epochs']}"]
-    found += [f"--config.model.dropout={line['dropout']}", f"--config.optimizer.weight_decay={line['decay']}"]
-    found += [f"--config.optimizer.{x}_rate={line['rate']}" for x in ("learning", "embedding", "norm")]
-    return found + (["--config.model.causal=true"] if line["family"] == "causal" else [])
+    found = [f"--config={ROOT}/configs/single_stage.py:{line['preset']}", f"--book={book}"]
+    found += [f"--data={out}/data-{book.stem}-{line['vocabulary']}"]
+    fields = {"seed": line["seed"], "data.vocab_size": most, "data.min_frequency": least}
+    fields |= {"model.num_layers": layers, "model.d_model": width, "model.num_heads": heads}
+    fields |= {"model.causal": line["family"] == "causal", "model.dropout": line["dropout"]}
+    fields |= {"stages[0].num_epochs": line["epochs"], "optimizer.weight_decay": line["decay"]}
+    return found + flags(fields | rates(line["rate"]))
 
 
 def cost(line: dict, book: Path, out: Path) -> tuple[float, float]:
@@ -106,7 +106,9 @@ def points(rows: list[dict], family: str) -> list[Point]:
         values = [r["validation"] for r in same]
         error = float(np.mean([r["se"] for r in same]))
         if len(same) > 1:
-            error = math.hypot(error, float(stats.sem(values) * stats.t.ppf(0.975, len(same) - 1) / 1.96))
+            error = math.hypot(
+                error, float(stats.sem(values) * stats.t.ppf(0.975, len(same) - 1) / NORMAL_95)
+            )
         found.append(Point(float(np.mean([r["flops"] for r in same])), float(np.mean(values)), error, same))
     return sorted(found, key=lambda p: (p.flops, p.value))
 
@@ -170,9 +172,12 @@ def behind(masked: list[Point], causal: list[Point]) -> str:
     low, high = budgets(masked, causal)
     last = [p.flops for p in masked if low <= p.flops <= high][-3:] or [low, high]
     gaps = [gap(masked, causal, flops) for flops in last]
-    trend = "falling" if gaps == sorted(gaps, reverse=True) else "not falling steadily"
-    trend = "growing" if gaps == sorted(gaps) else trend
-    trend = "level" if max(gaps) - min(gaps) < 5e-4 else trend
+    if max(gaps) - min(gaps) < 5e-4:
+        trend = "level"
+    elif gaps == sorted(gaps):
+        trend = "growing"
+    else:
+        trend = "falling" if gaps == sorted(gaps, reverse=True) else "not falling steadily"
     told = f"at its last budgets ({', '.join(f'{flops:.1e}' for flops in last)}) the envelope of masked "
     told += f"diffusion is behind by {', '.join(f'{g:.3f}' for g in gaps)} bits per byte"
     return f"{told}, {trend}" if len(gaps) > 1 else told
@@ -271,9 +276,7 @@ def draw(path: Path) -> None:
 
 def main() -> None:
     """Trains what is missing, then draws."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--book", type=Path)
     parser.add_argument("--draw", action="store_true", help="train nothing, draw what the rows hold")
     parser.add_argument("--preset", default="tiny", choices=configs.SIZES, help="what the grid does not say")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from studies import ROOT, run, trained
 
+from mdlm_jax.ui import cli
+
 
 def train(config: str, preset: str, book: Path | None, out: Path, split: int, seed: int) -> dict:
     """report.json of one run, trained if it is not there yet."""
@@ -22,9 +24,7 @@ def train(config: str, preset: str, book: Path | None, out: Path, split: int, se
 
 def main() -> None:
     """Trains what is missing and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--book", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/held_out"))
     parser.add_argument("--preset", default="tiny")
@@ -41,9 +41,8 @@ def main() -> None:
             for config in a.configs:
                 r = train(config, a.preset, book, a.out.resolve(), split, seed)
                 results = [r[s] for s in ("validation", "test")]
-                cells = [f"{x['bits_per_byte']:.3f} ± {x['bits_per_byte_se']:.3f}" for x in results]
-                if results[0]["kind"] == "exact":
-                    cells = [f"{x['bits_per_byte']:.3f}" for x in results]
+                errors = [f" ± {x['bits_per_byte_se']:.3f}" * (x["kind"] == "bound") for x in results]
+                cells = [f"{x['bits_per_byte']:.3f}{e}" for x, e in zip(results, errors, strict=True)]
                 floor = [f"{r['ngram_5_bits_per_byte'][s]:.3f}" for s in ("validation", "test")]
                 row = [config, str(split), str(seed), f"{r['training_tokens'] / 1e6:.2f}M", *cells, *floor]
                 row.append(str(r["commit"]))

@@ -21,6 +21,7 @@ from mdlm_jax.evaluation.exact import make_in_order
 from mdlm_jax.evaluation.likelihood import bytes_and_words, held_out, held_out_windows
 from mdlm_jax.evaluation.losses import dataset_of
 from mdlm_jax.run_directory import cache_compilations, load
+from mdlm_jax.ui import cli
 from mdlm_jax.ui.values import UserError
 
 
@@ -36,9 +37,7 @@ def mixture(nats: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", nargs="+", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="their shards, where they are not in <run>/data")
     parser.add_argument("--orders", type=int, default=0)

@@ -1,10 +1,9 @@
 """What the studies share: what a run would be, a run that is trained once, a file with a line for each."""
 
-import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_prep.config import PrepError
 from mdlm_jax.ui import cli
-from mdlm_jax.ui.values import UserError, nearest
+from mdlm_jax.ui.values import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,16 +21,14 @@ def run(main: Callable[[], None]) -> None:
     sys.exit(cli.run(main, "the same command goes on where it was"))
 
 
-def one_of(names: Iterable[str]) -> Callable[[str], str]:
-    """An argparse type: one of `names`, else the nearest is told."""
-    there = list(names)
+def rates(rate: float) -> dict[str, object]:
+    """One for all groups of weights, as fields of a plan."""
+    return {f"optimizer.{group}_rate": rate for group in ("learning", "embedding", "norm")}
 
-    def chosen(text: str) -> str:
-        if text not in there:
-            raise argparse.ArgumentTypeError(f"there is no {text!r}{nearest(text, there)}")
-        return text
 
-    return chosen
+def flags(fields: Mapping[str, object]) -> list[str]:
+    """The flags of launch.py that set them."""
+    return [f"--config.{field}={value}" for field, value in fields.items()]
 
 
 def trained(workdir: Path, options: Sequence[str]) -> dict:

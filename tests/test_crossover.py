@@ -1,6 +1,5 @@
 """The studies of benchmarks/: which runs are known, and what is read out of their rows, which are made up."""
 
-import argparse
 import json
 import re
 import subprocess
@@ -272,6 +271,8 @@ def test_ablations_of_three_seeds_are_told_from_fewer_and_from_the_twin():
     ("command", "told"),
     [
         ("ablations.py", "error: --book B is needed, or --draw"),
+        ("ablations.py --book x --only fallin", "error: --only: no change fallin; did you mean falling?"),
+        ("ablations.py --seeds x --draw", "error: --seeds: invalid int value: 'x'"),
         ("crossover.py --draw --book x", "error: --draw goes without --book"),
         ("crossover.py --book nowhere.txt --rows rows.jsonl", "does not exist; check --book"),
         ("moonshot.py --runs nowhere --rows x/rows.jsonl", "error: x is no folder; check --rows"),
@@ -286,9 +287,3 @@ def test_mistakes_are_one_line(command, told, tmp_path, monkeypatch, capsys):
         studies.run(sys.modules[name.removesuffix(".py")].main)
     out, err = capsys.readouterr()
     assert ended.value.code == 2 and told in err and err.count("\n") == 1 and out == ""
-
-
-def test_the_nearest_change_is_told():
-    assert studies.one_of(ablations.STUDY)("decay 1") == "decay 1"
-    with pytest.raises(argparse.ArgumentTypeError, match="did you mean falling"):
-        studies.one_of(ablations.STUDY)("fallin")

@@ -167,7 +167,7 @@ def likelihood(found: Findings, svg: Mapping[str, str]) -> str:
             num(x["bits_per_byte"]),
             ends(x["interval_95"]["bits_per_byte"]) if x["bits_per_byte_se"] else "–",
             num(x["token_perplexity"], 1),
-            (count if x["word_perplexity"] < 1e6 else power)(x["word_perplexity"]),
+            about(x["word_perplexity"]),
         ]
         for x in sorted(figures, key=lambda x: x["split"] == "test")
     ]
